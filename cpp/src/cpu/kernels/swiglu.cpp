@@ -1,0 +1,7 @@
+#include "kernels/register.h"
+
+namespace tempra::cpu::TEMPRA_ISA {
+
+void register_swiglu(KernelTable& /*table*/) {}
+
+}  // namespace tempra::cpu::TEMPRA_ISA
