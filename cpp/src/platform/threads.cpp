@@ -1,15 +1,193 @@
+// parallel_for and its settings. Which threads run a loop is decided here; how the pool's threads
+// meet is in thread_pool.cpp. Nothing here touches the floating-point state (rounding, flush to
+// zero): workers keep what the thread that started them had.
 #include "tempra/threads.h"
+
+#include <sched.h>
+
+#include <atomic>
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+#include <thread>
+
+#include "platform/cgroup.h"
+#include "platform/thread_pool.h"
+#include "tempra/error.h"
 
 namespace tempra {
 
-void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, void* context) {
-    for (std::int64_t begin = 0; begin < count; begin += grain) {
-        body(context, begin, begin + grain < count ? begin + grain : count);
+namespace {
+
+using platform::LoopJob;
+using platform::ThreadPool;
+
+constexpr int kMaxThreads = 1024;
+
+std::atomic<int> chosen_threads{0};  // 0: not determined yet
+
+struct InstalledExecutor {
+    Executor executor;
+    const InstalledExecutor* previous;  // a loop may still be running on an older one
+};
+std::atomic<const InstalledExecutor*> installed_executor{nullptr};
+
+thread_local bool inside_loop = false;
+
+class InsideLoop {
+  public:
+    InsideLoop() : before_(inside_loop) { inside_loop = true; }
+    ~InsideLoop() { inside_loop = before_; }
+    InsideLoop(const InsideLoop&) = delete;
+    InsideLoop& operator=(const InsideLoop&) = delete;
+
+  private:
+    bool before_;
+};
+
+int count_usable_cpus() {
+    int cpus = static_cast<int>(std::thread::hardware_concurrency());
+#if defined(__linux__)
+    // A set sized for more CPUs than any kernel is configured for.
+    constexpr int kMaxCpus = 16384;
+    if (cpu_set_t* set = CPU_ALLOC(kMaxCpus); set != nullptr) {
+        const size_t bytes = CPU_ALLOC_SIZE(kMaxCpus);
+        if (sched_getaffinity(0, bytes, set) == 0) cpus = CPU_COUNT_S(bytes, set);
+        CPU_FREE(set);
+    }
+#endif
+    return cpus < 1 ? 1 : cpus;
+}
+
+// An atomic, not a function-local static: its guard could be held by another thread at a fork.
+int usable_cpus() {
+    static std::atomic<int> cached{0};
+    int cpus = cached.load(std::memory_order_relaxed);
+    if (cpus == 0) {
+        cpus = count_usable_cpus();
+        cached.store(cpus, std::memory_order_relaxed);
+    }
+    return cpus;
+}
+
+int parse_thread_count(std::string_view text) {
+    int value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = error == std::errc() && end == text.data() + text.size();
+    return whole && value >= 1 && value <= kMaxThreads ? value : 0;
+}
+
+int default_threads() {
+    if (const char* text = std::getenv("TEMPRA_NUM_THREADS"); text != nullptr && *text != '\0') {
+        const int count = parse_thread_count(text);
+        TEMPRA_CHECK(ConfigError, count != 0,
+                     "TEMPRA_NUM_THREADS: '{}' is not a whole number from 1 to {}", text,
+                     kMaxThreads);
+        return count;
+    }
+    // Other libraries read this one too: what they tolerate must not stop us. A list gives the
+    // count for each nesting level; the first is ours.
+    if (const char* text = std::getenv("OMP_NUM_THREADS"); text != nullptr) {
+        const std::string_view list = text;
+        const int count = parse_thread_count(list.substr(0, list.find(',')));
+        if (count != 0) return count;
+    }
+    int count = usable_cpus();
+    // Rounded down: a thread more than the quota pays for only gets the others throttled.
+    const double quota = platform::read_cgroup_limits().cpus;
+    if (quota > 0.0 && quota < count) count = static_cast<int>(quota);
+    if (count > kMaxThreads) count = kMaxThreads;
+    return count < 1 ? 1 : count;
+}
+
+int pool_threads() {
+    int count = chosen_threads.load(std::memory_order_relaxed);
+    if (count != 0) return count;
+    const int fresh = default_threads();
+    // A concurrent set_num_threads wins.
+    return chosen_threads.compare_exchange_strong(count, fresh, std::memory_order_relaxed) ? fresh
+                                                                                           : count;
+}
+
+void run_inline(const LoopJob& job) {
+    const InsideLoop guard;
+    for (std::int64_t begin = 0; begin < job.count;) {
+        const std::int64_t end = job.count - begin > job.grain ? begin + job.grain : job.count;
+        job.body(job.context, begin, end);
+        begin = end;
     }
 }
 
-int num_threads() { return 1; }
-void set_num_threads(int) {}
-void set_executor(const Executor&) {}
+struct ExecutorLoop {
+    const LoopJob* job;
+    std::atomic<std::int64_t> next_chunk{0};
+};
+
+void run_on_executor(const Executor& executor, const LoopJob& job) {
+    ExecutorLoop loop{&job};
+    const std::int64_t tasks =
+        job.chunks < executor.concurrency ? job.chunks : executor.concurrency;
+    executor.run(
+        executor.state, static_cast<int>(tasks),
+        [](void* context, int) {
+            const InsideLoop guard;
+            auto& shared = *static_cast<ExecutorLoop*>(context);
+            platform::run_chunks(*shared.job, shared.next_chunk);
+        },
+        &loop);
+}
+
+}  // namespace
+
+void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, void* context) {
+    if (count <= 0) return;
+    if (grain < 1) grain = 1;
+    LoopJob job{body, context, count, grain, (count - 1) / grain + 1, 1};
+    if (job.chunks == 1 || inside_loop) return run_inline(job);
+
+    const InstalledExecutor* installed = installed_executor.load(std::memory_order_acquire);
+    const Executor* executor =
+        installed != nullptr && installed->executor.run != nullptr ? &installed->executor : nullptr;
+    const int threads = executor != nullptr ? executor->concurrency : pool_threads();
+    if (threads == 1) return run_inline(job);
+    // Single chunks balance best; claiming several only pays where there are thousands.
+    job.chunks_per_claim = job.chunks / (std::int64_t{64} * threads);
+    if (job.chunks_per_claim < 1) job.chunks_per_claim = 1;
+    if (executor != nullptr) return run_on_executor(*executor, job);
+
+    ThreadPool& pool = platform::process_pool();
+    // Another thread's loop has the workers; sharing them would only slow both.
+    if (!pool.try_acquire()) return run_inline(job);
+    const InsideLoop guard;
+    pool.resize(threads, threads <= usable_cpus());
+    pool.run(job);
+    pool.release();
+}
+
+int num_threads() {
+    const InstalledExecutor* installed = installed_executor.load(std::memory_order_acquire);
+    if (installed != nullptr && installed->executor.run != nullptr) {
+        return installed->executor.concurrency;
+    }
+    return pool_threads();
+}
+
+void set_num_threads(int count) {
+    TEMPRA_CHECK(ConfigError, count >= 1 && count <= kMaxThreads,
+                 "set_num_threads: {} given, 1 to {} needed", count, kMaxThreads);
+    // The workers change with the next loop.
+    chosen_threads.store(count, std::memory_order_relaxed);
+}
+
+void set_executor(const Executor& executor) {
+    TEMPRA_CHECK(ConfigError, executor.run == nullptr || executor.concurrency >= 1,
+                 "set_executor: concurrency {} given, at least 1 needed", executor.concurrency);
+    auto* fresh = new InstalledExecutor{executor, nullptr};
+    const InstalledExecutor* before = installed_executor.load(std::memory_order_relaxed);
+    do {
+        fresh->previous = before;
+    } while (!installed_executor.compare_exchange_weak(before, fresh, std::memory_order_acq_rel,
+                                                       std::memory_order_relaxed));
+}
 
 }  // namespace tempra
