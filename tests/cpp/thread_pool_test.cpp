@@ -25,7 +25,9 @@
 
 #if defined(TEMPRA_TSAN)
 // The fork tests start threads in the child, which ThreadSanitizer refuses unless asked.
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() {
+    return "die_after_fork=0";
+}
 #endif
 
 namespace tempra {
