@@ -52,4 +52,37 @@ inline VecDouble exp(VecDouble x) {
     return map_lanes(x, [](double v) { return std::exp(v); });
 }
 
+// log(x) = e ln 2 + log(1 + f), x = 2^e (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), with the Cephes
+// degree-9 polynomial. log(0) = -inf, log(negative) = NaN; denormal arguments are exact inputs too.
+inline VecFloat log(VecFloat x) {
+    const VecFloat infinity = broadcast<float>(__builtin_inff());
+    const VecInt32 denormal = x < 1.17549435e-38F;
+    const VecFloat normal = denormal ? x * 8388608.0F : x;
+    VecInt32 raw = vec_cast<VecInt32>(normal);
+    // Adding the distance from sqrt(1/2) to 1 makes the exponent field round where m passes it.
+    raw += 0x3F800000 - 0x3F3504F3;
+    const VecInt32 exponent = (raw >> 23) - 127 - (denormal & 23);
+    const VecFloat f = vec_cast<VecFloat>((raw & 0x007FFFFF) + 0x3F3504F3) - 1.0F;
+    const VecFloat square = f * f;
+    VecFloat p = broadcast<float>(7.0376836292e-2F);
+    p = p * f - 1.1514610310e-1F;
+    p = p * f + 1.1676998740e-1F;
+    p = p * f - 1.2420140846e-1F;
+    p = p * f + 1.4249322787e-1F;
+    p = p * f - 1.6668057665e-1F;
+    p = p * f + 2.0000714765e-1F;
+    p = p * f - 2.4999993993e-1F;
+    p = p * f + 3.3333331174e-1F;
+    const VecFloat e = __builtin_convertvector(exponent, VecFloat);
+    VecFloat y = p * f * square + e * -2.12194440e-4F;
+    y = y - square * 0.5F;
+    y = (f + y) + e * 0.693359375F;
+    y = x == infinity ? x : y;
+    y = x == 0.0F ? -infinity : y;
+    return x < 0.0F ? broadcast<float>(__builtin_nanf("")) : (x != x ? x : y);
+}
+inline VecDouble log(VecDouble x) {
+    return map_lanes(x, [](double v) { return std::log(v); });
+}
+
 }  // namespace tempra::cpu::TEMPRA_ISA
