@@ -119,7 +119,7 @@ struct LinearCrossEntropyArguments {
     std::int32_t accumulate = 1;
 };
 
-// One parameter's range of an arena.
+// One parameter's range of an arena. Segments ascend by offset and do not overlap (else kKernelFailed).
 struct ArenaSegment {
     std::int64_t offset;
     std::int64_t length;
