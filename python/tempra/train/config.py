@@ -1,0 +1,196 @@
+"""The configuration of a training run: all sections, and the checks that concern more than one of
+them.
+
+A value that is not given stays `None` in the file and is worked out by a `resolved_...` method, so
+that writing a
+configuration back never turns a default into a choice. Contradictions raise; nothing is silently
+repaired.
+"""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from tempra.models.presets import ModelSizes
+from tempra.optim.lr_schedule import LearningRate, LearningRateSchedule
+from tempra.train.config_data import DataConfig, TokenizerConfig
+from tempra.train.config_model import ModelConfig
+from tempra.train.config_section import Section, config_error
+from tempra.train.config_sections import (
+    CheckpointConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    OptimizerConfig,
+    OptimizerType,
+    SchedulerConfig,
+    TrainSection,
+)
+
+__all__ = [
+    "CheckpointConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "LearningRateSchedule",
+    "LlmTrainingConfig",
+    "LoggingConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "OptimizerType",
+    "SchedulerConfig",
+    "TokenizerConfig",
+    "TrainSection",
+    "TrainingConfig",
+    "TrainingRunConfig",
+]
+
+# End-of-text beside the 256 bytes.
+_BYTE_VOCABULARY = 257
+
+
+class TrainingConfig(Section):
+    """What every training run has, whatever it trains."""
+
+    train: TrainSection = TrainSection()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: SchedulerConfig = SchedulerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _consistent_schedule(self) -> TrainingConfig:
+        steps, schedule = self.train.steps, self.schedule
+        warmup = self.resolved_warmup_steps()
+        if warmup > steps:
+            raise ValueError(
+                f"schedule.warmup_steps: got {warmup}, needs at most train.steps ({steps})"
+            )
+        if schedule.kind is LearningRateSchedule.CONSTANT:
+            for name, value in (
+                ("schedule.decay_steps", schedule.decay_steps),
+                ("optimizer.min_lr", self.optimizer.min_lr),
+            ):
+                if value is not None:
+                    raise ValueError(
+                        f"{name}: got {value}, but schedule.kind constant never leaves "
+                        "optimizer.lr; "
+                        "remove it or use cosine or linear"
+                    )
+        elif schedule.decay_steps is not None and schedule.decay_steps <= warmup:
+            raise ValueError(
+                f"schedule.decay_steps: got {schedule.decay_steps}, needs more than "
+                f"schedule.warmup_steps ({warmup})"
+            )
+        return self
+
+    def resolved_warmup_steps(self) -> int:
+        if self.schedule.warmup_steps is not None:
+            return self.schedule.warmup_steps
+        end = self.schedule.decay_steps or self.train.steps
+        return min(end // 20, 1000)
+
+    def learning_rate(self) -> LearningRate:
+        """The schedule with every number filled in."""
+        constant = self.schedule.kind is LearningRateSchedule.CONSTANT
+        return LearningRate(
+            peak=self.optimizer.lr,
+            minimum=self.optimizer.lr if constant else self.optimizer.resolved_min_lr(),
+            warmup_steps=self.resolved_warmup_steps(),
+            decay_steps=self.schedule.decay_steps or self.train.steps,
+            kind=self.schedule.kind,
+        )
+
+
+class LlmTrainingConfig(TrainingConfig):
+    """The configuration of a language-model run, as `tempra train run` reads it."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+
+    @model_validator(mode="after")
+    def _consistent_sequences(self) -> LlmTrainingConfig:
+        block, context = self.sequence_length, self.model_sizes().context
+        if block > context:
+            raise ValueError(f"train.block: got {block}, needs at most model.context ({context})")
+        self._check_tokens_per_step()
+        self._check_vocabulary()
+        if self.evaluation.interval and not self.data.has_validation():
+            raise ValueError(
+                f"evaluation.interval: got {self.evaluation.interval}, but there is no "
+                "validation text: give "
+                "data.validation or a data.validation_fraction above 0"
+            )
+        return self
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens per sequence."""
+        return self.train.block or self.model.sizes().context
+
+    @property
+    def gradient_accumulation(self) -> int:
+        """Batches per update."""
+        if self.train.tokens_per_step is not None:
+            return self.train.tokens_per_step // (self.train.batch_size * self.sequence_length)
+        return self.train.gradient_accumulation or 1
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.train.batch_size * self.sequence_length * self.gradient_accumulation
+
+    @property
+    def evaluation_interval(self) -> int:
+        """Updates between measurements; 0 where nothing is measured."""
+        if self.evaluation.interval is not None:
+            return self.evaluation.interval
+        return 250 if self.data.has_validation() else 0
+
+    def model_sizes(self) -> ModelSizes:
+        return self.model.sizes(block=self.train.block)
+
+    def check_vocabulary(self, tokenizer_size: int) -> int:
+        """The rows of the model's token table for a tokenizer of that size; raises when the two
+        contradict."""
+        asked = self.model.vocab_size
+        if asked is None:
+            return tokenizer_size
+        if asked < tokenizer_size:
+            raise config_error(
+                f"model.vocab_size: got {asked}, needs at least the {tokenizer_size} tokens of "
+                "the tokenizer"
+            )
+        return asked
+
+    def _check_tokens_per_step(self) -> None:
+        train = self.train
+        if train.tokens_per_step is None:
+            return
+        batch = train.batch_size * self.sequence_length
+        if train.tokens_per_step % batch != 0:
+            raise ValueError(
+                f"train.tokens_per_step: got {train.tokens_per_step}, needs a multiple of "
+                "train.batch_size x "
+                f"sequence length ({train.batch_size} x {self.sequence_length} = {batch})"
+            )
+        derived = train.tokens_per_step // batch
+        if train.gradient_accumulation not in (None, derived):
+            raise ValueError(
+                f"train.gradient_accumulation: got {train.gradient_accumulation}, but "
+                "train.tokens_per_step "
+                f"{train.tokens_per_step} means {derived}; give one of the two"
+            )
+
+    def _check_vocabulary(self) -> None:
+        known = {"byte": _BYTE_VOCABULARY, "bpe": self.tokenizer.vocab_size}.get(
+            self.tokenizer.kind
+        )
+        asked = self.model.vocab_size
+        if known is not None and asked is not None and asked < known:
+            raise ValueError(
+                f"model.vocab_size: got {asked}, needs at least the {known} tokens of the "
+                f"{self.tokenizer.kind} tokenizer"
+            )
+
+
+TrainingRunConfig = LlmTrainingConfig

@@ -1,0 +1,125 @@
+"""The `data` and `tokenizer` sections of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tempra.train.config_section import Section
+from tempra.train.config_values import Fraction, Names
+
+
+class DataConfig(Section):
+    """Where the text comes from and how it is cut into sequences."""
+
+    train: Names = Field(
+        default=(),
+        description="Text to learn from: files, folders, patterns such as 'books/*.txt', JSON "
+        "lines, or one folder "
+        "written by `tempra data prepare`. Default: the Python standard library's source files "
+        "on this machine.",
+    )
+    validation: Names = Field(
+        default=(),
+        description="Text to measure on, never learned from. Default: a part of data.train.",
+    )
+    validation_fraction: Fraction | None = Field(
+        default=None,
+        description="Part of data.train kept for measuring when data.validation is not given. "
+        "Default: 0.1.",
+    )
+    text_field: str = Field(
+        default="text",
+        min_length=1,
+        description="Name of the field that holds the text in JSON lines.",
+    )
+    suffixes: Names = Field(
+        default=(".txt", ".text", ".md", ".rst", ".jsonl", ".ndjson", ".txt.gz", ".jsonl.gz"),
+        min_length=1,
+        description="Which files of a folder are read, by the end of their name.",
+    )
+    separator: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Text that separates documents inside text files, such as '<|endoftext|>'.",
+    )
+    token_dtype: Literal["auto", "u16", "u32"] = Field(
+        default="u32",
+        description="Bytes per stored token: u32 (4), u16 (2, up to 65536 tokens), auto (u16 "
+        "where it fits).",
+    )
+    cache: str | None = Field(
+        default=None,
+        description="Folder for tokenized text, reused by the next run. Default: .tempra-cache "
+        "in this folder.",
+    )
+    mode: Literal["blocks", "random"] = Field(
+        default="blocks",
+        description="blocks: every part of the text once per epoch, in shuffled order; "
+        "random: sequences start anywhere.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        if self.validation and self.validation_fraction:
+            raise ValueError(
+                f"data.validation_fraction: got {self.validation_fraction} beside "
+                "data.validation; give one of the two"
+            )
+        for suffix in self.suffixes:
+            if not suffix.startswith("."):
+                raise ValueError(
+                    f"data.suffixes: got {suffix!r}, needs a name ending that starts with a dot"
+                )
+        return self
+
+    def resolved_validation_fraction(self) -> float:
+        if self.validation:
+            return 0.0
+        return 0.1 if self.validation_fraction is None else self.validation_fraction
+
+    def has_validation(self) -> bool:
+        return bool(self.validation) or self.resolved_validation_fraction() > 0.0
+
+
+class TokenizerConfig(Section):
+    """How text becomes numbers."""
+
+    kind: Literal["bpe", "byte", "char", "file"] = Field(
+        default="bpe",
+        description="bpe: word pieces learned from your text; byte: one token per byte; char: "
+        "one per character; "
+        "file: an existing tokenizer.json.",
+    )
+    vocab_size: Annotated[int, Field(ge=258, le=2**24)] | None = Field(
+        default=None,
+        description="How many word pieces bpe learns, the 256 bytes and the end mark included. "
+        "Default: 8192.",
+    )
+    path: str | None = Field(
+        default=None, min_length=1, description="The tokenizer.json (or its folder) for kind file."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TokenizerConfig:
+        if self.kind != "bpe" and self.vocab_size is not None:
+            raise ValueError(
+                f"tokenizer.vocab_size: got {self.vocab_size}, but the size of kind {self.kind} "
+                "is given by "
+                "the tokenizer itself; remove it or use kind bpe"
+            )
+        if self.kind == "file" and self.path is None:
+            raise ValueError(
+                "tokenizer.path: is missing; kind file needs the path of a tokenizer.json"
+            )
+        if self.kind != "file" and self.path is not None:
+            raise ValueError(
+                f"tokenizer.path: got {self.path!r}, but kind {self.kind} reads no file; use "
+                "tokenizer.kind=file"
+            )
+        return self
+
+    def resolved_vocab_size(self) -> int:
+        """The size of a bpe vocabulary to be learned."""
+        return self.vocab_size or 8192

@@ -1,0 +1,164 @@
+"""The base of every configuration section, and the translation of pydantic's complaints into
+`ConfigError`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    from tempra._core import ConfigError
+
+SectionType = TypeVar("SectionType", bound="Section")
+
+_SHOWN_ERRORS = 5
+
+
+class Section(BaseModel):
+    """Frozen, strictly typed, without unknown keys, finite numbers only; every problem is a
+    `ConfigError`."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise translate(type(self), error) from None
+
+    # pydantic would otherwise build nested sections through this constructor, and an error raised
+    # there
+    # would no longer know the name of its section.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def from_mapping(cls: type[SectionType], values: Mapping[str, Any]) -> SectionType:
+        """Check and build from plain values, as read from a file."""
+        return cls(**dict(values))
+
+
+def config_error(message: str) -> ConfigError:
+    # Imported here so that help texts, which need the sections only, do not load the native core.
+    from tempra._core import ConfigError
+
+    return ConfigError(message)
+
+
+def sections_of(model: type[BaseModel]) -> dict[str, type[Section]]:
+    """The fields of `model` that are sections themselves."""
+    found = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            found[name] = field.annotation
+    return found
+
+
+def known_keys(model: type[BaseModel]) -> list[str]:
+    """Every key of a configuration in dotted form, in definition order."""
+    sections = sections_of(model)
+    keys = []
+    for name in model.model_fields:
+        if name in sections:
+            keys += [f"{name}.{field}" for field in sections[name].model_fields]
+        else:
+            keys.append(name)
+    return keys
+
+
+def suggestion(key: str, known: Sequence[str]) -> str:
+    """`; did you mean ...?` for the nearest known key: near in spelling, or the same field of
+    another section."""
+    leaf = key.rpartition(".")[2]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    if not close:
+        close = [name for name in known if name.rpartition(".")[2] == leaf]
+    if not close:
+        leaves = {name.rpartition(".")[2]: name for name in known}
+        close = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=1)]
+    sections = dict.fromkeys(name.split(".")[0] for name in known)
+    if not close and key.split(".")[0] not in sections:
+        close = difflib.get_close_matches(key.split(".")[0], sections, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_key(model: type[BaseModel], key: str) -> str:
+    """The message for a key that does not exist in `model`."""
+    whole_section = "." not in key and difflib.get_close_matches(key, model.model_fields, n=1)
+    near = suggestion(key, list(model.model_fields) if whole_section else known_keys(model))
+    message = f"unknown key {key!r}{near}"
+    if "did you mean" in message:
+        return message
+    section = key.partition(".")[0]
+    if section in sections_of(model):
+        return f"{message}; {section!r} has: {', '.join(sections_of(model)[section].model_fields)}"
+    return f"{message}; known: {', '.join(model.model_fields)}"
+
+
+def translate(model: type[BaseModel], error: ValidationError) -> ConfigError:
+    """One `ConfigError` naming each field, what was given and what was needed."""
+    details = error.errors(include_url=False)
+    messages = [_describe(model, dict(detail)) for detail in details[:_SHOWN_ERRORS]]
+    if len(details) > _SHOWN_ERRORS:
+        messages.append(f"and {len(details) - _SHOWN_ERRORS} more")
+    return config_error("; ".join(dict.fromkeys(messages)))
+
+
+def _needed(kind: str, context: Mapping[str, Any], fallback: str) -> str:
+    simple = {
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a finite number",
+        "finite_number": "a finite number (not nan, not infinity)",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "tuple_type": "a list",
+        "missing": "a value",
+        "model_type": "a section with fields",
+        "model_attributes_type": "a section with fields",
+    }
+    if kind in simple:
+        return simple[kind]
+    templates = {
+        "greater_than": "more than {gt}",
+        "greater_than_equal": "at least {ge}",
+        "less_than": "less than {lt}",
+        "less_than_equal": "at most {le}",
+        "literal_error": "one of {expected}",
+        "enum": "one of {expected}",
+        "too_short": "at least {min_length} entries",
+        "too_long": "at most {max_length} entries",
+        "string_too_short": "at least {min_length} characters",
+    }
+    if kind in templates:
+        return templates[kind].format(**context)
+    return fallback
+
+
+def _describe(model: type[BaseModel], detail: Mapping[str, Any]) -> str:
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown_key(model, key)
+    if kind == "value_error":  # raised by our own validators, which name the fields themselves
+        return str(context["error"])
+    if kind == "missing":
+        if location[-1].isdigit():
+            return f"{'.'.join(location[:-1])}: entry {int(location[-1]) + 1} is missing"
+        return f"{key}: is missing and has no default"
+    given = detail["input"]
+    shown = repr(given)
+    if len(shown) > 80:
+        shown = shown[:77] + "..."
+    needed = _needed(kind, context, detail["msg"])
+    return f"{key}: got {shown} ({type(given).__name__}), needs {needed}"

@@ -1,0 +1,214 @@
+"""Configuration files (YAML, JSON) and `section.field=value` overrides from the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from tempra.train.config_section import Section, config_error, known_keys, sections_of, unknown_key
+
+ConfigType = TypeVar("ConfigType", bound=Section)
+
+# A configuration is a page of text; anything larger is some other file.
+_LARGEST_FILE = 1 << 20
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, refusing repeated keys and reading `1e-3` as the number it is."""
+
+
+def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is not text", key_node.start_mark
+            )
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is given twice", key_node.start_mark
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+# YAML 1.1 wants a dot and a signed exponent in a number; people and YAML 1.2 write 1e-3.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise config_error(f"{source}{place}: {error.problem or error.context}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise config_error(
+            f"{source}: cannot be read as YAML: {' '.join(str(error).split())}"
+        ) from None
+
+
+def _json_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {key!r} is given twice")
+        result[key] = value
+    return result
+
+
+def _parse_json(text: str, source: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_json_without_repeats)
+    except json.JSONDecodeError as error:
+        raise config_error(
+            f"{source}, line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise config_error(f"{source}: {error}") from None
+
+
+def read_config_file(path: str | PathLike[str]) -> dict[str, Any]:
+    """The sections of a `.yaml`, `.yml` or `.json` file as plain values, not yet checked against
+    the fields."""
+    file = Path(path)
+    if file.suffix not in (".yaml", ".yml", ".json"):
+        raise config_error(
+            f"{file}: a configuration is a .yaml, .yml or .json file, got "
+            f"{file.suffix or 'no ending'}"
+        )
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise config_error(
+                f"{file}: has {file.stat().st_size} bytes, a configuration has at most "
+                f"{_LARGEST_FILE}"
+            )
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise config_error(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise config_error(f"{file}: is not UTF-8 text (byte {error.start})") from None
+    values = (
+        _parse_json(text, str(file)) if file.suffix == ".json" else _parse_yaml(text, str(file))
+    )
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise config_error(
+            f"{file}: holds a {type(values).__name__}, needs sections such as 'train:' with fields"
+        )
+    for name, section in list(values.items()):
+        if section is None:  # `train:` with nothing below it
+            values[name] = {}
+    return values
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types an annotation accepts, `Annotated` and `| None` taken apart."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _alternatives(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [kind for part in typing.get_args(annotation) for kind in _alternatives(part)]
+    return [annotation]
+
+
+def _typed(model: type[Section], key: str, text: str) -> Any:
+    """The value of an override: text where the field is text, otherwise read as YAML reads it."""
+    section, _, name = key.partition(".")
+    accepted = _alternatives(sections_of(model)[section].model_fields[name].annotation)
+    if str in accepted:
+        if type(None) in accepted and text in ("null", "none", "None"):
+            return None
+        return text
+    if text.strip() == "":
+        raise config_error(f"{key}: got nothing after '=', needs a value")
+    value = _parse_yaml(text, f"override {key}")
+    names = any(
+        typing.get_origin(kind) is tuple and str in typing.get_args(kind) for kind in accepted
+    )
+    return text if names and not isinstance(value, (list, str)) else value
+
+
+def parse_override(model: type[Section], override: str) -> tuple[str, str, Any]:
+    """`section.field=value` as (section, field, typed value)."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise config_error(
+            f"{override!r}: an override is written section.field=value, such as train.steps=500"
+        )
+    if key not in known_keys(model):
+        if key in sections_of(model):
+            example = next(iter(sections_of(model)[key].model_fields))
+            raise config_error(
+                f"{override!r}: {key!r} is a section; name a field of it, such as "
+                f"{key}.{example}=..."
+            )
+        raise config_error(unknown_key(model, key))
+    section, _, name = key.partition(".")
+    return section, name, _typed(model, key, text)
+
+
+def apply_overrides(
+    model: type[Section], values: Mapping[str, Any], overrides: Iterable[str]
+) -> dict[str, Any]:
+    """`values` with every override put in; the same field twice is a contradiction."""
+    result: dict[str, Any] = {
+        name: dict(section) if isinstance(section, Mapping) else section
+        for name, section in values.items()
+    }
+    given: dict[str, str] = {}
+    for override in overrides:
+        section, name, value = parse_override(model, override)
+        key = f"{section}.{name}"
+        if key in given:
+            raise config_error(f"{key}: is given twice: {given[key]!r} and {override!r}")
+        given[key] = override
+        fields = result.setdefault(section, {})
+        if not isinstance(fields, dict):
+            raise config_error(f"{section}: got {fields!r}, needs a section with fields")
+        fields[name] = value
+    return result
+
+
+def load_config(
+    model: type[ConfigType], path: str | PathLike[str] | None = None, overrides: Iterable[str] = ()
+) -> ConfigType:
+    """Read a configuration file (or start from the defaults), apply the overrides, check everything
+    once."""
+    values = {} if path is None else read_config_file(path)
+    return model.from_mapping(apply_overrides(model, values, overrides))
+
+
+def with_overrides(config: ConfigType, overrides: Iterable[str]) -> ConfigType:
+    """A changed copy of a configuration, checked anew."""
+    return type(config).from_mapping(
+        apply_overrides(type(config), chosen_values(config), overrides)
+    )
+
+
+def chosen_values(config: Section) -> dict[str, Any]:
+    """Plain values of a configuration as JSON and YAML can hold them; fields without a value left
+    out."""
+    values: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    return values
+
+
+def dump_config(config: Section) -> str:
+    """The configuration as YAML; `load_config` gives the same configuration back."""
+    return yaml.safe_dump(chosen_values(config), sort_keys=False, allow_unicode=True)
