@@ -1,7 +1,441 @@
+// Matrix product: c = activation(a @ b + bias) + residual, or c += a @ b.
+//
+// Loops, outermost first (the classic packed scheme; Goto and van de Geijn, "Anatomy of
+// High-Performance Matrix Multiplication", 2008):
+//   column chunk   of b, as much as packs into kPackedBytes (L3)
+//   k block        at most kBlockBytes of a panel's column (a panel and a block of A fit in L2)
+//   pack B         one task per few panels
+//   task           kBlockRows rows x kTaskColumns columns of c; packs its rows of A when a is not
+//                  row-major in the packed type, else reads them in place
+//   panel, tile    the micro-kernel: kTileRows x kTileVectors vectors of c in registers
+// Sums over several k blocks pass through c itself (f32) or an f32 buffer, so there is one
+// rounding.
+//
+// Bytes: b is read once and its packed copy once per task row; a once per kTaskColumns; c once,
+// plus a read and a write per further k block. Edges: panels are zero-padded, tiles shrink.
+// Determinism: grid and blocks follow from the shapes alone; each element of c belongs to one task
+// and its sum runs in order of k.
+#include "kernels/gemm.h"
+
+#include "kernels/gemm_epilogue.h"
+#include "kernels/gemm_microkernel.h"
+#include "kernels/gemm_pack.h"
 #include "kernels/register.h"
+#include "memory/scratch.h"
+#include "tempra/threads.h"
 
 namespace tempra::cpu::TEMPRA_ISA {
 
-void register_gemm(KernelTable& /*table*/) {}
+namespace {
+
+constexpr std::int64_t kBlockRows = 48;
+constexpr std::int64_t kTaskColumns = 512;
+constexpr std::int64_t kBlockBytes = 4096;                    // of k, per column
+constexpr std::int64_t kPackedBytes = std::int64_t{8} << 20;  // packed B held at a time
+constexpr std::int64_t kSerialFlops = 100'000;                // below: not worth a dispatch
+constexpr std::int64_t kBatchFlops = std::int64_t{4} << 20;   // below: one task per product
+constexpr std::int64_t kSerialPackElements = 16 * 1024;
+
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
+std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+template <class Body>
+void run(bool serial, std::int64_t count, std::int64_t grain, const Body& body) {
+    if (serial || count <= grain) {
+        for (std::int64_t begin = 0; begin < count; begin += grain) {
+            body(begin, smaller(begin + grain, count));
+        }
+    } else {
+        parallel_for(count, grain, body);
+    }
+}
+
+// How b is cut, from its own shape, so that gemm_pack and gemm agree.
+template <class T>
+struct PackedLayout {
+    static constexpr std::int64_t kPanel = kTileVectors * kLanes<Arithmetic<T>>;
+
+    std::int64_t k, n;
+    std::int64_t block_k;  // elements of k per block, a multiple of kPerStep
+    std::int64_t blocks;
+
+    PackedLayout(std::int64_t k_, std::int64_t n_) : k(k_), n(n_) {
+        constexpr std::int64_t kMaximum =
+            kBlockBytes / static_cast<std::int64_t>(sizeof(Packed<T>)) * kPerStep<T>;
+        blocks = larger(1, ceil_divide(k, kMaximum));
+        block_k = larger(kPerStep<T>, round_up(ceil_divide(k, blocks), kPerStep<T>));
+    }
+    [[nodiscard]] std::int64_t block_size(std::int64_t block) const {
+        return smaller(block_k, k - block * block_k);
+    }
+    [[nodiscard]] std::int64_t steps(std::int64_t block) const {
+        return ceil_divide(block_size(block), kPerStep<T>);
+    }
+    [[nodiscard]] static std::int64_t padded(std::int64_t columns) {
+        return round_up(columns, kLanes<Arithmetic<T>>);
+    }
+    // Packed elements before column `column` (a multiple of kPanel) of `block`.
+    [[nodiscard]] std::int64_t offset(std::int64_t block, std::int64_t column) const {
+        return block * (block_k / kPerStep<T>)*padded(n) + column * steps(block);
+    }
+    [[nodiscard]] std::int64_t elements() const { return ceil_divide(k, kPerStep<T>) * padded(n); }
+};
+
+template <class T>
+struct Matrix {
+    const T* data;
+    std::int64_t row_stride, column_stride;
+};
+
+// Packs columns [column, column + columns) of one k block, panel after panel.
+template <class T>
+void pack_columns(const PackedLayout<T>& layout, const Matrix<T>& b, std::int64_t block,
+                  std::int64_t column, std::int64_t columns, bool serial, Packed<T>* out) {
+    constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
+    const std::int64_t size = layout.block_size(block);
+    const std::int64_t steps = layout.steps(block);
+    const std::int64_t panels = ceil_divide(columns, kPanel);
+    const std::int64_t grain = larger(1, 64 / kPanel);
+    const T* source = b.data + block * layout.block_k * b.row_stride + column * b.column_stride;
+    const bool inline_pack = serial || columns * size <= kSerialPackElements;
+    run(inline_pack, panels, grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t panel = begin; panel < end; ++panel) {
+            const std::int64_t first = panel * kPanel;
+            const std::int64_t count = smaller(kPanel, columns - first);
+            pack_panel<T>(source + first * b.column_stride, b.row_stride, b.column_stride, size,
+                          count, PackedLayout<T>::padded(count), out + first * steps);
+        }
+    });
+}
+
+// One product of two matrices.
+template <class T, class C>
+struct Product {
+    using A = Arithmetic<T>;
+
+    std::int64_t m, n, k;
+    Matrix<T> a, b;
+    const Packed<T>* packed_b;
+    Epilogue<T, C> epilogue;
+};
+
+// One k block of one column chunk: what its tasks share.
+template <class T, class C>
+struct Phase {
+    using A = Arithmetic<T>;
+
+    const Product<T, C>* product;
+    Epilogue<T, C> epilogue;
+    std::int64_t k_begin, k_size;
+    std::int64_t column, columns;  // the chunk
+    const Packed<T>* panels;
+    A* partial;  // sums over k blocks for the chunk, or null when there is only one block
+    std::int64_t partial_stride;
+    bool first, last;
+};
+
+template <class T, class C>
+constexpr bool kSumsFitInC = __is_same(C, Arithmetic<T>);
+
+// The sums of one tile of a phase, from the micro-kernel to their destination.
+template <class T, class C>
+void multiply_and_finish(const Phase<T, C>& phase, const TileOperands<Packed<T>>& operands,
+                         std::int64_t row, std::int64_t rows, std::int64_t column,
+                         std::int64_t columns) {
+    using A = Arithmetic<T>;
+    constexpr std::int64_t kLanesHere = kLanes<A>;
+    const Epilogue<T, C>& e = phase.epilogue;
+    const std::int64_t vectors = ceil_divide(columns, kLanesHere);
+    const TileKernel<Packed<T>> kernel = tile_kernel<Packed<T>>(rows, vectors);
+    const bool whole = columns % kLanesHere == 0;
+    A* partial = phase.partial == nullptr
+                     ? nullptr
+                     : phase.partial + row * phase.partial_stride + (column - phase.column);
+    if (whole && !phase.last) {
+        kernel(operands, {partial, phase.partial_stride, !phase.first});
+        return;
+    }
+    if constexpr (kSumsFitInC<T, C>) {
+        if (whole && phase.last && e.plain()) {
+            A* target = e.c + row * e.c_stride + column;
+            const bool in_place = partial == target;
+            if (partial == nullptr || in_place) {
+                kernel(operands, {target, e.c_stride, in_place || e.accumulate});
+                return;
+            }
+        }
+    }
+    alignas(64) A tile[kTileRows * kTileVectors * kLanesHere];
+    const std::int64_t tile_stride = vectors * kLanesHere;
+    kernel(operands, {tile, tile_stride, false});
+    const A* earlier = phase.first ? nullptr : partial;
+    if (phase.last) {
+        finish_tile<T, C>(e, tile, tile_stride, earlier, phase.partial_stride, row, rows, column,
+                          columns);
+    } else {
+        Epilogue<A, A> sum;
+        sum.c = partial;
+        sum.c_stride = phase.partial_stride;
+        finish_tile<A, A>(sum, tile, tile_stride, earlier, phase.partial_stride, 0, rows, 0,
+                          columns);
+    }
+}
+
+// Rows [row, row + rows) and columns [column, column + columns) of the phase's chunk.
+template <class T, class C>
+bool run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std::int64_t column,
+              std::int64_t columns) {
+    constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
+    constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
+    const Product<T, C>& product = *phase.product;
+    const T* a =
+        product.a.data + row * product.a.row_stride + phase.k_begin * product.a.column_stride;
+    const std::int64_t steps = ceil_divide(phase.k_size, kPerStep<T>);
+
+    const bool in_place = static_cast<std::int64_t>(sizeof(T)) * kPerStep<T> == kPackedSize &&
+                          (product.a.column_stride == 1 || phase.k_size <= 1);
+    const std::int64_t packed_width = in_place ? 0 : PackedLayout<T>::padded(rows);
+    const Scratch scratch(larger(64, packed_width * steps * kPackedSize));
+    if (!scratch.ok()) return false;
+
+    TileOperands<Packed<T>> operands{};
+    const char* a_begin = nullptr;
+    if (in_place) {
+        operands.single = kPerStep<T> == 2 && phase.k_size % 2 == 1;
+        operands.steps = operands.single ? steps - 1 : steps;
+        operands.a_row_bytes = product.a.row_stride * static_cast<std::int64_t>(sizeof(T));
+        operands.a_step_bytes = kPackedSize;
+        a_begin = reinterpret_cast<const char*>(a);
+    } else {
+        Packed<T>* packed = scratch.as<Packed<T>>();
+        pack_panel<T>(a, product.a.column_stride, product.a.row_stride, phase.k_size, rows,
+                      packed_width, packed);
+        operands.steps = steps;
+        operands.a_row_bytes = kPackedSize;
+        operands.a_step_bytes = packed_width * kPackedSize;
+        a_begin = reinterpret_cast<const char*>(packed);
+    }
+    for (std::int64_t j = 0; j < columns; j += kPanel) {
+        const std::int64_t in_chunk = column + j;
+        operands.b = phase.panels + in_chunk * steps;
+        for (std::int64_t i = 0; i < rows; i += kTileRows) {
+            operands.a = a_begin + i * operands.a_row_bytes;
+            multiply_and_finish<T, C>(phase, operands, row + i, smaller(kTileRows, rows - i),
+                                      phase.column + in_chunk, smaller(kPanel, columns - j));
+        }
+    }
+    return true;
+}
+
+template <class T, class C>
+KernelStatus run_phase(const Phase<T, C>& phase, bool serial) {
+    const std::int64_t m = phase.product->m;
+    const std::int64_t row_blocks = ceil_divide(m, kBlockRows);
+    const std::int64_t column_blocks = ceil_divide(phase.columns, kTaskColumns);
+    std::int32_t failed = 0;
+    // Neighbouring tasks share panels of B, which then stay in cache.
+    run(serial, row_blocks * column_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t task = begin; task < end; ++task) {
+            const std::int64_t row = task % row_blocks * kBlockRows;
+            const std::int64_t column = task / row_blocks * kTaskColumns;
+            if (!run_task<T, C>(phase, row, smaller(kBlockRows, m - row), column,
+                                smaller(kTaskColumns, phase.columns - column))) {
+                __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
+            }
+        }
+    });
+    return __atomic_load_n(&failed, __ATOMIC_RELAXED) != 0 ? kKernelOutOfMemory : kKernelOk;
+}
+
+template <class T, class C>
+KernelStatus multiply(const Product<T, C>& product, bool serial) {
+    using A = Arithmetic<T>;
+    constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
+    constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
+    const PackedLayout<T> layout(product.k, product.n);
+    const Epilogue<T, C>& e = product.epilogue;
+    const std::int64_t block_steps = layout.steps(0);
+    const std::int64_t chunk_columns =
+        smaller(PackedLayout<T>::padded(product.n),
+                larger(1, kPackedBytes / (larger(1, block_steps) * kPackedSize * kPanel)) * kPanel);
+
+    const bool pack = product.packed_b == nullptr;
+    const Scratch packed(pack ? larger(64, chunk_columns * block_steps * kPackedSize) : 64);
+    // Accumulation must not pass through an activation, so such sums stay out of c.
+    const bool sums_in_c = kSumsFitInC<T, C> && (!e.accumulate || e.plain());
+    const bool buffer = layout.blocks > 1 && !sums_in_c;
+    const Scratch sums(buffer ? product.m * chunk_columns * static_cast<std::int64_t>(sizeof(A))
+                              : 64);
+    if (!packed.ok() || !sums.ok()) return kKernelOutOfMemory;
+
+    for (std::int64_t column = 0; column < product.n; column += chunk_columns) {
+        const std::int64_t columns = smaller(chunk_columns, product.n - column);
+        for (std::int64_t block = 0; block < layout.blocks; ++block) {
+            Phase<T, C> phase{};
+            phase.product = &product;
+            phase.epilogue = e;
+            phase.k_begin = block * layout.block_k;
+            phase.k_size = layout.block_size(block);
+            phase.column = column;
+            phase.columns = columns;
+            phase.first = block == 0;
+            phase.last = block == layout.blocks - 1;
+            if (layout.blocks > 1) {
+                if constexpr (kSumsFitInC<T, C>) {
+                    phase.partial = e.c + column;
+                    phase.partial_stride = e.c_stride;
+                    phase.first = block == 0 && !e.accumulate;
+                    // The sums in c contain what was there.
+                    phase.epilogue.accumulate = e.accumulate && buffer;
+                }
+                if (buffer) {
+                    phase.partial = sums.as<A>();
+                    phase.partial_stride = chunk_columns;
+                    phase.first = block == 0;
+                }
+            }
+            if (pack) {
+                pack_columns<T>(layout, product.b, block, column, columns, serial,
+                                packed.as<Packed<T>>());
+                phase.panels = packed.as<Packed<T>>();
+            } else {
+                phase.panels = product.packed_b + layout.offset(block, column);
+            }
+            const KernelStatus status = run_phase<T, C>(phase, serial);
+            if (status != kKernelOk) return status;
+        }
+    }
+    return kKernelOk;
+}
+
+// A view of one optional operand of a batch.
+template <class S>
+S* batch_data(const TensorView& view, std::int64_t batch) {
+    if (!view.present()) return nullptr;
+    const std::int64_t offset = view.dimensions == 3 ? batch * view.strides[0] : 0;
+    return view.as<S>() + offset;
+}
+std::int64_t row_stride_of(const TensorView& view) {
+    return view.dimensions >= 2 ? view.stride(-2) : 0;
+}
+
+template <class T, class C>
+Product<T, C> product_of(const GemmArguments& g, std::int64_t batch) {
+    Product<T, C> p{};
+    p.m = g.c.size(-2);
+    p.n = g.c.size(-1);
+    p.k = g.a.size(-1);
+    p.a = {batch_data<T>(g.a, batch), g.a.stride(-2), g.a.stride(-1)};
+    p.b = {batch_data<T>(g.b, batch), g.b.stride(-2), g.b.stride(-1)};
+    p.packed_b = static_cast<const Packed<T>*>(g.packed_b);
+    Epilogue<T, C>& e = p.epilogue;
+    e.c = batch_data<C>(g.c, batch);
+    e.c_stride = row_stride_of(g.c);
+    if (g.bias.present()) {
+        if (__is_same(T, float) || g.bias.dtype != DType::f32) {
+            e.bias = g.bias.as<T>();
+        } else {
+            e.bias_f32 = g.bias.as<float>();
+        }
+    }
+    e.residual = batch_data<C>(g.residual, batch);
+    e.residual_stride = row_stride_of(g.residual);
+    e.pre_activation = batch_data<C>(g.pre_activation, batch);
+    e.pre_activation_stride = row_stride_of(g.pre_activation);
+    e.activation_input = batch_data<C>(g.activation_input, batch);
+    e.activation_input_stride = row_stride_of(g.activation_input);
+    e.activation = g.activation;
+    e.accumulate = g.accumulate != 0;
+    return p;
+}
+
+template <class T, class C>
+KernelStatus gemm_typed(const GemmArguments& g) {
+    const std::int64_t batches = g.c.dimensions == 3 ? g.c.sizes[0] : 1;
+    const std::int64_t m = g.c.size(-2), n = g.c.size(-1), k = g.a.size(-1);
+    if (batches == 0 || m == 0 || n == 0) return kKernelOk;
+    const std::int64_t flops = 2 * m * n * larger(1, k);
+    if (batches == 1 || flops >= kBatchFlops) {
+        for (std::int64_t batch = 0; batch < batches; ++batch) {
+            const KernelStatus status =
+                multiply<T, C>(product_of<T, C>(g, batch), flops < kSerialFlops);
+            if (status != kKernelOk) return status;
+        }
+        return kKernelOk;
+    }
+    std::int32_t first_failure = kKernelOk;
+    const std::int64_t grain = ceil_divide(kSerialFlops, flops);
+    run(false, batches, grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t batch = begin; batch < end; ++batch) {
+            const KernelStatus status = multiply<T, C>(product_of<T, C>(g, batch), true);
+            if (status != kKernelOk) __atomic_store_n(&first_failure, status, __ATOMIC_RELAXED);
+        }
+    });
+    return __atomic_load_n(&first_failure, __ATOMIC_RELAXED);
+}
+
+template <class T>
+std::int64_t packed_bytes(const TensorView& b) {
+    return PackedLayout<T>(b.size(-2), b.size(-1)).elements() *
+           static_cast<std::int64_t>(sizeof(Packed<T>));
+}
+
+template <class T>
+KernelStatus pack(const TensorView& b, void* packed) {
+    const PackedLayout<T> layout(b.size(-2), b.size(-1));
+    const Matrix<T> matrix{b.as<T>(), b.stride(-2), b.stride(-1)};
+    const bool serial = layout.k * layout.n <= kSerialPackElements;
+    for (std::int64_t block = 0; block < layout.blocks; ++block) {
+        pack_columns<T>(layout, matrix, block, 0, layout.n, serial,
+                        static_cast<Packed<T>*>(packed) + layout.offset(block, 0));
+    }
+    return kKernelOk;
+}
+
+std::int64_t gemm_packed_bytes(const TensorView& b) {
+    if (b.dimensions == 3 && b.sizes[0] > 1 && b.strides[0] != 0) return 0;
+    switch (b.dtype) {
+        case DType::f32: return packed_bytes<float>(b);
+        case DType::bf16: return packed_bytes<bfloat16>(b);
+#if TEMPRA_ISA_IS_baseline
+        case DType::f64: return packed_bytes<double>(b);
+#endif
+        default: return 0;
+    }
+}
+
+KernelStatus gemm_pack(const KernelContext& /*context*/, const TensorView& b, void* packed) {
+    switch (b.dtype) {
+        case DType::f32: return pack<float>(b, packed);
+        case DType::bf16: return pack<bfloat16>(b, packed);
+#if TEMPRA_ISA_IS_baseline
+        case DType::f64: return pack<double>(b, packed);
+#endif
+        default: return kKernelUnsupportedDtype;
+    }
+}
+
+}  // namespace
+
+KernelStatus gemm(const KernelContext& /*context*/, const GemmArguments& g) {
+    if (g.a.dtype != g.b.dtype) return kKernelUnsupportedDtype;
+    if (g.a.dtype == DType::f32 && g.c.dtype == DType::f32) return gemm_typed<float, float>(g);
+    if (g.a.dtype == DType::bf16 && g.c.dtype == DType::bf16) {
+        return gemm_typed<bfloat16, bfloat16>(g);
+    }
+    if (g.a.dtype == DType::bf16 && g.c.dtype == DType::f32) return gemm_typed<bfloat16, float>(g);
+#if TEMPRA_ISA_IS_baseline
+    if (g.a.dtype == DType::f64 && g.c.dtype == DType::f64) return gemm_typed<double, double>(g);
+#endif
+    return kKernelUnsupportedDtype;
+}
+
+void register_gemm(KernelTable& table) {
+    table.gemm = gemm;
+    table.gemm_packed_bytes = gemm_packed_bytes;
+    table.gemm_pack = gemm_pack;
+}
 
 }  // namespace tempra::cpu::TEMPRA_ISA
