@@ -1,0 +1,86 @@
+// A node of the tape: how to turn gradients of an operation's outputs into gradients of its inputs.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tempra/error.h"
+#include "tempra/tensor.h"
+
+namespace tempra {
+
+class Node;
+
+// Where the gradient of one input goes: to the node that made it, or into the leaf itself.
+struct Edge {
+    IntrusivePtr<Node> node;
+    int output_index = 0;
+    Tensor leaf;
+    Shape sizes;
+    DType dtype = DType::f32;
+
+    [[nodiscard]] bool connected() const { return static_cast<bool>(node) || leaf.defined(); }
+};
+
+// What `backward` works with: the incoming gradients, which inputs want theirs, where to put it.
+class BackwardContext {
+  public:
+    BackwardContext(const Node& node, std::vector<Tensor>& grad_outputs, std::vector<char> needed,
+                    bool into_leaves);
+
+    // Gradient of output `i`; undefined when nothing was propagated to it.
+    [[nodiscard]] const Tensor& grad_output(int i = 0) const { return grad_outputs_[i]; }
+    // Same, but contiguous.
+    [[nodiscard]] Tensor contiguous_grad_output(int i = 0) const;
+    [[nodiscard]] bool needs(int input) const { return needed_[input] != 0; }
+    // Hands over the gradient of `input`.
+    void set(int input, Tensor gradient);
+    // An f32 (f64 for f64) buffer of the input's sizes to add the gradient to: the leaf's own
+    // gradient (the arena) where that is allowed, else zeros, handed over when `backward` returns.
+    [[nodiscard]] Tensor gradient_buffer(int input);
+
+    [[nodiscard]] std::vector<Tensor>& results() { return results_; }
+
+  private:
+    const Node& node_;
+    std::vector<Tensor>& grad_outputs_;
+    std::vector<char> needed_;
+    std::vector<Tensor> results_;
+    bool into_leaves_;
+};
+
+class Node : public RefCounted {
+  public:
+    Node();
+    ~Node() override;
+
+    [[nodiscard]] virtual const char* name() const = 0;
+    // Gradients by kernels, recording nothing.
+    virtual void backward(BackwardContext& context) = 0;
+    // The same rule stated in operations, so that it can be differentiated again; undefined tensors
+    // stand for gradients that are not needed. Fused nodes keep this default, which raises.
+    [[nodiscard]] virtual std::vector<Tensor> backward_graph(
+        const std::vector<Tensor>& grad_outputs, const std::vector<char>& needed);
+    // Drops saved tensors once they have been used.
+    virtual void release() = 0;
+
+    void add_input(const Tensor& tensor);
+    [[nodiscard]] const std::vector<Edge>& edges() const { return edges_; }
+    [[nodiscard]] std::uint64_t sequence() const { return sequence_; }
+
+    bool released = false;  // walking a released node again is an error that names it
+    int outputs = 1;
+
+  private:
+    std::vector<Edge> edges_;
+    std::uint64_t sequence_;  // creation order: consumers come after producers
+};
+
+// A primitive operation: by default its backward pass runs the graph rule without recording; where
+// that would be slow, `backward` is overridden with kernels.
+class PrimitiveNode : public Node {
+  public:
+    void backward(BackwardContext& context) override;
+};
+
+}  // namespace tempra
