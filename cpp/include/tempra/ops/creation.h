@@ -1,0 +1,22 @@
+// Making tensors.
+#pragma once
+
+#include "tempra/tensor.h"
+
+namespace tempra {
+
+// Uninitialised.
+[[nodiscard]] Tensor empty(const Shape& sizes, DType dtype = DType::f32, Device device = {});
+[[nodiscard]] Tensor zeros(const Shape& sizes, DType dtype = DType::f32, Device device = {});
+[[nodiscard]] Tensor full(const Shape& sizes, double value, DType dtype = DType::f32,
+                          Device device = {});
+// start, start + step, ... while below (above, for a negative step) stop.
+[[nodiscard]] Tensor arange(double start, double stop, double step = 1, DType dtype = DType::i64);
+[[nodiscard]] Tensor empty_like(const Tensor& tensor);
+[[nodiscard]] Tensor zeros_like(const Tensor& tensor);
+
+// In place, on tensors that do not take part in a recorded gradient; bump the version.
+void fill_(Tensor tensor, double value);
+void copy_(Tensor destination, const Tensor& source);  // broadcasts, converts the dtype
+
+}  // namespace tempra

@@ -1,0 +1,18 @@
+// Calls a kernel of the right table and turns its status into an error.
+#pragma once
+
+#include "dispatch/select.h"
+#include "tempra/tensor.h"
+
+namespace tempra {
+
+// launch("softmax", x, &KernelTable::softmax, x.view(), ...): the table is chosen by the device and
+// dtype of `chooser`.
+template <class Kernel, class... Arguments>
+void launch(const char* operation, const Tensor& chooser, Kernel KernelTable::* kernel,
+            const Arguments&... arguments) {
+    const KernelTable& table = kernels_for(chooser.device(), chooser.dtype());
+    check_status((table.*kernel)(KernelContext{}, arguments...), operation, chooser.dtype());
+}
+
+}  // namespace tempra

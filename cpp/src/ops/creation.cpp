@@ -1,0 +1,98 @@
+#include "tempra/ops/creation.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "dispatch/launch.h"
+#include "tempra/autograd.h"
+#include "tempra/ops/layout.h"
+#include "tensor/tensor_access.h"
+
+namespace tempra {
+
+namespace {
+
+void check_writable(const char* operation, const Tensor& tensor) {
+    TEMPRA_CHECK(Error, TensorAccess::impl(tensor).storage->writable(),
+                 "{}: this tensor's memory is read-only (a mapped file or a read-only array); clone it "
+                 "first",
+                 operation);
+    TEMPRA_CHECK(Error, !is_grad_enabled() || !tensor.requires_grad(),
+                 "{}: in-place writes to a tensor that requires grad are not recorded; do it inside "
+                 "no_grad()",
+                 operation);
+}
+
+}  // namespace
+
+Tensor empty(const Shape& sizes, DType dtype, Device device) {
+    TEMPRA_CHECK(DeviceError, device.type == DeviceType::cpu,
+                 "device {}: this build has no kernels for it; use device cpu", device);
+    IntrusivePtr<TensorImpl> impl = make_counted<TensorImpl>();
+    std::int64_t bytes = 0;
+    TEMPRA_CHECK(ShapeError, !__builtin_mul_overflow(sizes.numel(), size_of(dtype), &bytes),
+                 "empty: shape {} of dtype {} does not fit 63 bits of bytes", sizes, dtype);
+    impl->storage = make_counted<Storage>(bytes);
+    impl->version = make_counted<VersionCounter>();
+    impl->sizes = sizes;
+    impl->strides = contiguous_strides(sizes);
+    impl->dtype = dtype;
+    impl->device = device;
+    return TensorAccess::wrap(std::move(impl));
+}
+
+Tensor zeros(const Shape& sizes, DType dtype, Device device) {
+    Tensor result = empty(sizes, dtype, device);
+    std::memset(result.data(), 0, static_cast<size_t>(result.bytes()));
+    return result;
+}
+
+Tensor full(const Shape& sizes, double value, DType dtype, Device device) {
+    Tensor result = empty(sizes, dtype, device);
+    launch("full", result, &KernelTable::fill, result.view(), value);
+    return result;
+}
+
+Tensor arange(double start, double stop, double step, DType dtype) {
+    TEMPRA_CHECK(ShapeError, step != 0 && std::isfinite(start) && std::isfinite(stop) &&
+                     std::isfinite(step),
+                 "arange: start {}, stop {}, step {} given; they must be finite and step not 0", start,
+                 stop, step);
+    const double count = std::ceil((stop - start) / step);
+    Tensor result = empty({count > 0 ? static_cast<std::int64_t>(count) : 0}, dtype);
+    launch("arange", result, &KernelTable::arange, result.view(), start, step);
+    return result;
+}
+
+Tensor empty_like(const Tensor& tensor) {
+    return empty(tensor.sizes(), tensor.dtype(), tensor.device());
+}
+Tensor zeros_like(const Tensor& tensor) {
+    return zeros(tensor.sizes(), tensor.dtype(), tensor.device());
+}
+
+void fill_(Tensor tensor, double value) {
+    check_writable("fill_", tensor);
+    launch("fill_", tensor, &KernelTable::fill, tensor.view(), value);
+    tensor.bump_version();
+}
+
+void copy_(Tensor destination, const Tensor& source) {
+    check_writable("copy_", destination);
+    const GradModeGuard off(false);
+    const Tensor from = expand(source, destination.sizes());
+    // The table is that of the floating dtype involved, where there is one of f32 and bf16.
+    const bool by_source = source.dtype() == DType::f32 || source.dtype() == DType::bf16;
+    const bool by_destination =
+        destination.dtype() == DType::f32 || destination.dtype() == DType::bf16;
+    if (by_source && by_destination) {
+        launch("copy_", destination, &KernelTable::copy, from.view(), destination.view());
+    } else {
+        const KernelTable& table = kernels_for(destination.device(), DType::f64);
+        check_status(table.copy(KernelContext{}, from.view(), destination.view()), "copy_",
+                     destination.dtype());
+    }
+    destination.bump_version();
+}
+
+}  // namespace tempra
