@@ -36,8 +36,8 @@ class IntrusivePtr {
     IntrusivePtr(IntrusivePtr&& other) noexcept
         : pointer_(std::exchange(other.pointer_, nullptr)) {}
     template <class Derived>
-        requires std::is_convertible_v<Derived*, T*>
-    IntrusivePtr(const IntrusivePtr<Derived>& other) noexcept : IntrusivePtr(other.get()) {}
+    requires std::is_convertible_v<Derived*, T*> IntrusivePtr(const IntrusivePtr<Derived>& other)
+    noexcept : IntrusivePtr(other.get()) {}
     ~IntrusivePtr() {
         if (pointer_ != nullptr) pointer_->release_reference();
     }

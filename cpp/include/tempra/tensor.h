@@ -63,8 +63,8 @@ class Tensor {
 };
 
 // Wraps memory that somebody else owns; `release` runs when the last tensor that shares it is gone.
-[[nodiscard]] Tensor from_memory(void* data, const Shape& sizes, const Strides& strides, DType dtype,
-                                 std::function<void()> release, bool writable = true);
+[[nodiscard]] Tensor from_memory(void* data, const Shape& sizes, const Strides& strides,
+                                 DType dtype, std::function<void()> release, bool writable = true);
 
 // "tensor([2, 3], f32)" and the values of small tensors.
 [[nodiscard]] std::string to_string(const Tensor& tensor);

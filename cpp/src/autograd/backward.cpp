@@ -1,4 +1,5 @@
-// The backward walk: iterative, newest node first, so that a node runs only after all its consumers.
+// The backward walk: iterative, newest node first, so that a node runs only after all its
+// consumers.
 #include <algorithm>
 #include <queue>
 #include <unordered_map>
@@ -25,7 +26,8 @@ struct NewestFirst {
     }
 };
 
-// Adds `gradient` to `sum`. Outside graph creation a sum that nobody else holds is added to in place.
+// Adds `gradient` to `sum`. Outside graph creation a sum that nobody else holds is added to in
+// place.
 void add_gradient(Tensor& sum, const Tensor& gradient, bool create_graph) {
     if (!sum.defined()) {
         sum = gradient;
@@ -136,8 +138,9 @@ class Walk {
             leaf.set_grad(clone(gradient));
             return;
         }
-        const KernelStatus status = kernels_for(existing.device(), existing.dtype())
-                                        .accumulate(KernelContext{}, gradient.view(), existing.view());
+        const KernelStatus status =
+            kernels_for(existing.device(), existing.dtype())
+                .accumulate(KernelContext{}, gradient.view(), existing.view());
         check_status(status, "backward", existing.dtype());
         Tensor written = existing;
         written.bump_version();
@@ -160,7 +163,8 @@ class Walk {
         std::vector<char> needed;
         for (const Edge& edge : node.edges()) {
             needed.push_back(
-                edge.connected() && (targets_ == nullptr || targets_->leads_to_target(edge)) ? 1 : 0);
+                edge.connected() && (targets_ == nullptr || targets_->leads_to_target(edge)) ? 1
+                                                                                             : 0);
         }
         std::vector<Tensor> inputs;
         if (create_graph_) {
@@ -207,10 +211,11 @@ Edge edge_of(const Tensor& tensor) {
 
 Tensor checked_gradient(const char* operation, const Tensor& output, const Tensor& gradient) {
     if (!gradient.defined()) {
-        TEMPRA_CHECK(ShapeError, output.numel() == 1,
-                     "{}: a gradient must be given for an output of shape {}; only an output of one "
-                     "element has an implied gradient of 1",
-                     operation, output.sizes());
+        TEMPRA_CHECK(
+            ShapeError, output.numel() == 1,
+            "{}: a gradient must be given for an output of shape {}; only an output of one "
+            "element has an implied gradient of 1",
+            operation, output.sizes());
         return full(output.sizes(), 1.0, output.dtype());
     }
     TEMPRA_CHECK(ShapeError, gradient.sizes() == output.sizes(),
@@ -228,9 +233,10 @@ void set_composed(bool composed) { composed_mode = composed; }
 
 void backward(const Tensor& output, const Tensor& gradient, bool retain_graph) {
     require_training("backward");
-    TEMPRA_CHECK(Error, output.requires_grad(),
-                 "backward: the output of shape {} does not depend on any tensor that requires grad",
-                 output.sizes());
+    TEMPRA_CHECK(
+        Error, output.requires_grad(),
+        "backward: the output of shape {} does not depend on any tensor that requires grad",
+        output.sizes());
     Walk walk(false, retain_graph, nullptr, nullptr);
     const GradModeGuard off(false);
     walk.propagate(edge_of(output), checked_gradient("backward", output, gradient));
@@ -248,8 +254,7 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
     for (size_t i = 0; i < inputs.size(); ++i) {
         TEMPRA_CHECK(Error, inputs[i].requires_grad(), "grad: input {} does not require grad", i);
         if (inputs[i].is_leaf()) {
-            const auto [found, fresh] =
-                targets.leaves.emplace(TensorAccess::pointer(inputs[i]), i);
+            const auto [found, fresh] = targets.leaves.emplace(TensorAccess::pointer(inputs[i]), i);
             if (!fresh) repeated.emplace_back(i, found->second);
         } else {
             const AutogradRecord& record = TensorAccess::record(inputs[i]);

@@ -55,10 +55,10 @@ void Node::add_input(const Tensor& tensor) {
 
 std::vector<Tensor> Node::backward_graph(const std::vector<Tensor>& /*grad_outputs*/,
                                          const std::vector<char>& /*needed*/) {
-    throw Error(format(
-        "{}: this fused operation has no second derivative; run the forward pass inside "
-        "tempra.composed() to differentiate it with create_graph",
-        name()));
+    throw Error(
+        format("{}: this fused operation has no second derivative; run the forward pass inside "
+               "tempra.composed() to differentiate it with create_graph",
+               name()));
 }
 
 void PrimitiveNode::backward(BackwardContext& context) {

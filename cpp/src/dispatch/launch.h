@@ -9,7 +9,7 @@ namespace tempra {
 // launch("softmax", x, &KernelTable::softmax, x.view(), ...): the table is chosen by the device and
 // dtype of `chooser`.
 template <class Kernel, class... Arguments>
-void launch(const char* operation, const Tensor& chooser, Kernel KernelTable::* kernel,
+void launch(const char* operation, const Tensor& chooser, Kernel KernelTable::*kernel,
             const Arguments&... arguments) {
     const KernelTable& table = kernels_for(chooser.device(), chooser.dtype());
     check_status((table.*kernel)(KernelContext{}, arguments...), operation, chooser.dtype());

@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;
 
-// Size classes: multiples of 64 up to 1 KiB, then eight steps per power of two (at most 12.5 % waste).
+// Size classes: multiples of 64 up to 1 KiB, then eight steps per power of two (at most 12.5 %
+// waste).
 std::int64_t size_class(std::int64_t bytes) {
     if (bytes <= 1024) return std::max(kAlignment, (bytes + 63) / 64 * 64);
     const int top = 64 - std::countl_zero(static_cast<std::uint64_t>(bytes - 1));

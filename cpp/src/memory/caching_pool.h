@@ -7,11 +7,11 @@
 namespace tempra {
 
 struct MemoryStatistics {
-    std::int64_t bytes_in_use = 0;    // handed out now
+    std::int64_t bytes_in_use = 0;  // handed out now
     std::int64_t peak_bytes_in_use = 0;
     std::int64_t bytes_reserved = 0;  // taken from the operating system, free blocks included
     std::int64_t peak_bytes_reserved = 0;
-    std::int64_t allocations = 0;     // requests served since the start
+    std::int64_t allocations = 0;  // requests served since the start
 };
 
 // 64-byte aligned; null when the operating system refuses. `bytes` 0 gives a valid pointer.

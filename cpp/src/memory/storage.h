@@ -11,7 +11,8 @@ namespace tempra {
 
 class Storage : public RefCounted {
   public:
-    // From the caching pool; raises Error, with what was asked and what is held, when it is exhausted.
+    // From the caching pool; raises Error, with what was asked and what is held, when it is
+    // exhausted.
     explicit Storage(std::int64_t bytes);
     // Borrowed: `release` runs at the end.
     Storage(void* data, std::int64_t bytes, std::function<void()> release, bool writable);

@@ -81,15 +81,14 @@ Tensor concatenate(const std::vector<Tensor>& tensors, std::int64_t dimension) {
     sizes[axis] = 0;
     bool recording = false;
     for (const Tensor& piece : tensors) {
-        TEMPRA_CHECK(DtypeError, piece.dtype() == first.dtype(), "concatenate: dtypes {} and {} differ",
-                     first.dtype(), piece.dtype());
+        TEMPRA_CHECK(DtypeError, piece.dtype() == first.dtype(),
+                     "concatenate: dtypes {} and {} differ", first.dtype(), piece.dtype());
         bool fits = piece.dimensions() == first.dimensions();
         for (int i = 0; fits && i < first.dimensions(); ++i) {
             fits = i == axis || piece.size(i) == first.size(i);
         }
-        TEMPRA_CHECK(ShapeError, fits,
-                     "concatenate: shapes {} and {} differ outside dimension {}", first.sizes(),
-                     piece.sizes(), axis);
+        TEMPRA_CHECK(ShapeError, fits, "concatenate: shapes {} and {} differ outside dimension {}",
+                     first.sizes(), piece.sizes(), axis);
         sizes[axis] += piece.size(axis);
         recording = recording || should_record({&piece});
     }
@@ -131,8 +130,8 @@ std::vector<Tensor> split(const Tensor& x, std::span<const std::int64_t> lengths
         total += length;
     }
     TEMPRA_CHECK(ShapeError, total == x.size(axis),
-                 "split: lengths add up to {}, dimension {} of shape {} has {}", total, axis, x.sizes(),
-                 x.size(axis));
+                 "split: lengths add up to {}, dimension {} of shape {} has {}", total, axis,
+                 x.sizes(), x.size(axis));
     const bool recording = should_record({&x});
     IntrusivePtr<SplitNode> node;
     if (recording) {

@@ -13,14 +13,16 @@ namespace tempra {
 namespace {
 
 void check_writable(const char* operation, const Tensor& tensor) {
-    TEMPRA_CHECK(Error, TensorAccess::impl(tensor).storage->writable(),
-                 "{}: this tensor's memory is read-only (a mapped file or a read-only array); clone it "
-                 "first",
-                 operation);
-    TEMPRA_CHECK(Error, !is_grad_enabled() || !tensor.requires_grad(),
-                 "{}: in-place writes to a tensor that requires grad are not recorded; do it inside "
-                 "no_grad()",
-                 operation);
+    TEMPRA_CHECK(
+        Error, TensorAccess::impl(tensor).storage->writable(),
+        "{}: this tensor's memory is read-only (a mapped file or a read-only array); clone it "
+        "first",
+        operation);
+    TEMPRA_CHECK(
+        Error, !is_grad_enabled() || !tensor.requires_grad(),
+        "{}: in-place writes to a tensor that requires grad are not recorded; do it inside "
+        "no_grad()",
+        operation);
 }
 
 }  // namespace
@@ -54,10 +56,10 @@ Tensor full(const Shape& sizes, double value, DType dtype, Device device) {
 }
 
 Tensor arange(double start, double stop, double step, DType dtype) {
-    TEMPRA_CHECK(ShapeError, step != 0 && std::isfinite(start) && std::isfinite(stop) &&
-                     std::isfinite(step),
-                 "arange: start {}, stop {}, step {} given; they must be finite and step not 0", start,
-                 stop, step);
+    TEMPRA_CHECK(ShapeError,
+                 step != 0 && std::isfinite(start) && std::isfinite(stop) && std::isfinite(step),
+                 "arange: start {}, stop {}, step {} given; they must be finite and step not 0",
+                 start, stop, step);
     const double count = std::ceil((stop - start) / step);
     Tensor result = empty({count > 0 ? static_cast<std::int64_t>(count) : 0}, dtype);
     launch("arange", result, &KernelTable::arange, result.view(), start, step);

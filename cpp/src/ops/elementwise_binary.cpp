@@ -12,9 +12,9 @@ namespace tempra {
 
 namespace {
 
-constexpr const char* kNames[] = {"add",           "subtract",   "multiply",    "divide",
-                                  "power",         "maximum",    "minimum",     "equal",
-                                  "not_equal",     "less",       "less_equal",  "greater",
+constexpr const char* kNames[] = {"add",           "subtract",    "multiply",   "divide",
+                                  "power",         "maximum",     "minimum",    "equal",
+                                  "not_equal",     "less",        "less_equal", "greater",
                                   "greater_equal", "logical_and", "logical_or", "logical_xor"};
 static_assert(std::size(kNames) == static_cast<size_t>(BinaryOp::count_));
 
@@ -109,11 +109,12 @@ struct BinaryNode : PrimitiveNode {
 };
 
 Tensor binary(BinaryOp op, const Tensor& left, const Tensor& right) {
-    TEMPRA_CHECK(DeviceError, left.device() == right.device(), "{}: operands on {} and {}", name_of(op),
-                 left.device(), right.device());
-    DType dtype = is_logical(op) ? DType::boolean
-                                 : arithmetic_dtype(promote(left.dtype(), right.dtype()));
-    if ((op == BinaryOp::divide || op == BinaryOp::power) && !is_floating(dtype)) dtype = DType::f32;
+    TEMPRA_CHECK(DeviceError, left.device() == right.device(), "{}: operands on {} and {}",
+                 name_of(op), left.device(), right.device());
+    DType dtype =
+        is_logical(op) ? DType::boolean : arithmetic_dtype(promote(left.dtype(), right.dtype()));
+    if ((op == BinaryOp::divide || op == BinaryOp::power) && !is_floating(dtype))
+        dtype = DType::f32;
     const Tensor a = cast(left, dtype);
     const Tensor b = cast(right, dtype);
     const Shape sizes = broadcast_shapes(name_of(op), a.sizes(), b.sizes());
@@ -158,8 +159,8 @@ struct ClampNode : PrimitiveNode {
     std::vector<Tensor> backward_graph(const std::vector<Tensor>& grads,
                                        const std::vector<char>& /*needed*/) override {
         const Tensor& x = input.get(name());
-        const Tensor inside = logical_and(greater_equal(x, scalar_like(x, low)),
-                                          less_equal(x, scalar_like(x, high)));
+        const Tensor inside =
+            logical_and(greater_equal(x, scalar_like(x, low)), less_equal(x, scalar_like(x, high)));
         return {where(inside, grads[0], scalar_like(grads[0], 0.0))};
     }
     void release() override { input.reset(); }

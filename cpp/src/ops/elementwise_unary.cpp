@@ -1,5 +1,5 @@
-// Unary elementwise operations: one node type for all; the derivative of each, stated in operations,
-// is in `derivative`, and the kernels' `unary_backward` is the same rule in one pass.
+// Unary elementwise operations: one node type for all; the derivative of each, stated in
+// operations, is in `derivative`, and the kernels' `unary_backward` is the same rule in one pass.
 #include <cmath>
 #include <numbers>
 
@@ -15,10 +15,10 @@ namespace tempra {
 namespace {
 
 constexpr const char* kNames[] = {
-    "negative", "absolute", "exp",  "log",      "log1p", "expm1",     "sqrt",
-    "rsqrt",    "reciprocal", "square", "sin",  "cos",   "tanh",      "erf",
-    "sigmoid",  "relu",     "silu", "softplus", "gelu",  "gelu_tanh", "sign",
-    "floor",    "ceil",     "round", "logical_not", "is_finite", "is_nan"};
+    "negative", "absolute",   "exp",    "log",         "log1p",     "expm1",     "sqrt",
+    "rsqrt",    "reciprocal", "square", "sin",         "cos",       "tanh",      "erf",
+    "sigmoid",  "relu",       "silu",   "softplus",    "gelu",      "gelu_tanh", "sign",
+    "floor",    "ceil",       "round",  "logical_not", "is_finite", "is_nan"};
 static_assert(std::size(kNames) == static_cast<size_t>(UnaryOp::count_));
 
 const char* name_of(UnaryOp op) { return kNames[static_cast<int>(op)]; }
@@ -61,8 +61,7 @@ Tensor derivative(UnaryOp op, const Tensor& x) {
         case UnaryOp::sin: return cos(x);
         case UnaryOp::cos: return negative(sin(x));
         case UnaryOp::tanh: return one_minus(square(tanh(x)));
-        case UnaryOp::erf:
-            return times(exp(negative(square(x))), 2.0 * std::numbers::inv_sqrtpi);
+        case UnaryOp::erf: return times(exp(negative(square(x))), 2.0 * std::numbers::inv_sqrtpi);
         case UnaryOp::sigmoid: {
             const Tensor s = sigmoid(x);
             return multiply(s, one_minus(s));

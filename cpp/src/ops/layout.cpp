@@ -32,7 +32,8 @@ struct PermuteNode : LayoutNode {
     [[nodiscard]] const char* name() const override { return "permute"; }
     std::vector<Tensor> backward_graph(const std::vector<Tensor>& grads,
                                        const std::vector<char>& /*needed*/) override {
-        return {permute(grads[0], std::span(inverse.data(), static_cast<size_t>(grads[0].dimensions())))};
+        return {permute(grads[0],
+                        std::span(inverse.data(), static_cast<size_t>(grads[0].dimensions())))};
     }
 };
 
@@ -152,8 +153,9 @@ Tensor reshape(const Tensor& x, const Shape& requested) {
                      "reshape: shape {} cannot become {}", x.sizes(), requested);
         sizes[inferred] = x.numel() / known;
     }
-    TEMPRA_CHECK(ShapeError, sizes.numel() == x.numel(), "reshape: shape {} ({} elements) cannot become {}",
-                 x.sizes(), x.numel(), requested);
+    TEMPRA_CHECK(ShapeError, sizes.numel() == x.numel(),
+                 "reshape: shape {} ({} elements) cannot become {}", x.sizes(), x.numel(),
+                 requested);
     const TensorImpl& from = TensorAccess::impl(x);
     Strides strides;
     Tensor result;
@@ -215,8 +217,8 @@ Tensor expand(const Tensor& x, const Shape& requested) {
     for (int i = added; i < requested.dimensions(); ++i) {
         const std::int64_t size = from.sizes[i - added];
         if (sizes[i] == -1) sizes[i] = size;
-        TEMPRA_CHECK(ShapeError, size == 1 || size == sizes[i], "expand: shape {} does not broadcast to {}",
-                     from.sizes, requested);
+        TEMPRA_CHECK(ShapeError, size == 1 || size == sizes[i],
+                     "expand: shape {} does not broadcast to {}", from.sizes, requested);
         strides[i] = size == 1 && sizes[i] != 1 ? 0 : from.strides[i - added];
     }
     Tensor result = TensorAccess::alias(x, sizes, strides, from.offset);
@@ -227,8 +229,8 @@ Tensor expand(const Tensor& x, const Shape& requested) {
 Tensor slice(const Tensor& x, std::int64_t dimension, std::int64_t start, std::int64_t stop,
              std::int64_t step) {
     const int axis = normalize_dimension("slice", dimension, x.dimensions());
-    TEMPRA_CHECK(ShapeError, step >= 1, "slice: step {} given; only steps of 1 and more are supported",
-                 step);
+    TEMPRA_CHECK(ShapeError, step >= 1,
+                 "slice: step {} given; only steps of 1 and more are supported", step);
     const std::int64_t size = x.size(axis);
     const auto clamp = [size](std::int64_t i) {
         if (i < 0) i += size;
@@ -250,10 +252,11 @@ Tensor slice(const Tensor& x, std::int64_t dimension, std::int64_t start, std::i
 
 Tensor narrow(const Tensor& x, std::int64_t dimension, std::int64_t start, std::int64_t length) {
     const int axis = normalize_dimension("narrow", dimension, x.dimensions());
-    TEMPRA_CHECK(ShapeError, start >= 0 && length >= 0 && length <= x.size(axis) &&
-                     start <= x.size(axis) - length,
-                 "narrow: [{}, {} + {}) is outside dimension {} of shape {}", start, start, length, axis,
-                 x.sizes());
+    TEMPRA_CHECK(
+        ShapeError,
+        start >= 0 && length >= 0 && length <= x.size(axis) && start <= x.size(axis) - length,
+        "narrow: [{}, {} + {}) is outside dimension {} of shape {}", start, start, length, axis,
+        x.sizes());
     return slice(x, axis, start, start + length, 1);
 }
 

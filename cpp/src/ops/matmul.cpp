@@ -65,8 +65,10 @@ Tensor batched_matmul(const Tensor& a, const Tensor& b) {
     {
         const GradModeGuard off(false);
         GemmArguments arguments;
-        const Tensor ready_a = gemm_ready(reshape(expand(a, full_a), {batches, a.size(-2), a.size(-1)}));
-        const Tensor ready_b = gemm_ready(reshape(expand(b, full_b), {batches, b.size(-2), b.size(-1)}));
+        const Tensor ready_a =
+            gemm_ready(reshape(expand(a, full_a), {batches, a.size(-2), a.size(-1)}));
+        const Tensor ready_b =
+            gemm_ready(reshape(expand(b, full_b), {batches, b.size(-2), b.size(-1)}));
         const Tensor flat = reshape(result, {batches, a.size(-2), b.size(-1)});
         arguments.a = ready_a.view();
         arguments.b = ready_b.view();
@@ -99,8 +101,8 @@ Tensor matmul(const Tensor& left, const Tensor& right) {
     const Tensor a = cast(vector_left ? unsqueeze(left, 0) : left, dtype);
     const Tensor b = cast(vector_right ? unsqueeze(right, 1) : right, dtype);
     TEMPRA_CHECK(ShapeError, a.size(-1) == b.size(-2),
-                 "matmul: shapes {} and {}: {} columns on the left, {} rows on the right", left.sizes(),
-                 right.sizes(), a.size(-1), b.size(-2));
+                 "matmul: shapes {} and {}: {} columns on the left, {} rows on the right",
+                 left.sizes(), right.sizes(), a.size(-1), b.size(-2));
     Tensor result = batched_matmul(a, b);
     if (vector_right) result = squeeze(result, -1);
     if (vector_left) result = squeeze(result, vector_right ? -1 : -2);

@@ -29,7 +29,8 @@ struct ReduceNode : PrimitiveNode {
         const Tensor g = expand(reshape(grads[0], kept_sizes), sizes);
         if (op == ReduceOp::sum) return {g};
         if (op == ReduceOp::mean) {
-            const std::int64_t count = sizes.numel() / std::max<std::int64_t>(kept_sizes.numel(), 1);
+            const std::int64_t count =
+                sizes.numel() / std::max<std::int64_t>(kept_sizes.numel(), 1);
             return {multiply(g, scalar_like(g, 1.0 / static_cast<double>(count)))};
         }
         const Tensor& x = input.get(name());
@@ -46,8 +47,8 @@ struct ReduceNode : PrimitiveNode {
     }
 
   private:
-    // Product of all the other elements of the slice: exclusive products from the left and the right,
-    // so that zeros are right; the reduced dimensions are first moved together to the end.
+    // Product of all the other elements of the slice: exclusive products from the left and the
+    // right, so that zeros are right; the reduced dimensions are first moved together to the end.
     [[nodiscard]] Tensor product_derivative(const Tensor& x) const {
         std::vector<std::int64_t> order;
         std::vector<std::int64_t> reduced;
@@ -78,7 +79,8 @@ struct ReduceNode : PrimitiveNode {
     }
 };
 
-Tensor reduce(ReduceOp op, const Tensor& input, std::span<const std::int64_t> dimensions, bool keep) {
+Tensor reduce(ReduceOp op, const Tensor& input, std::span<const std::int64_t> dimensions,
+              bool keep) {
     const char* name = kNames[static_cast<int>(op)];
     Tensor x = input;
     if (!is_floating(x.dtype())) {
@@ -123,7 +125,8 @@ Tensor reduce(ReduceOp op, const Tensor& input, std::span<const std::int64_t> di
     return result;
 }
 
-Tensor arg_reduce(const char* name, bool maximum, const Tensor& x, std::int64_t dimension, bool keep) {
+Tensor arg_reduce(const char* name, bool maximum, const Tensor& x, std::int64_t dimension,
+                  bool keep) {
     const int axis = normalize_dimension(name, dimension, x.dimensions());
     TEMPRA_CHECK(ShapeError, x.size(axis) > 0, "{}: dimension {} of shape {} is empty", name, axis,
                  x.sizes());

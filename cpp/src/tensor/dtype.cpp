@@ -12,7 +12,8 @@ float16 float16::from_float(float value) {
     if (magnitude < 0x38800000U) {
         // Subnormal: adding 0.5 leaves round(value * 2^24) in the low mantissa bits.
         const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
-        return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000U))};
+        return {static_cast<std::uint16_t>(sign |
+                                           (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000U))};
     }
     const std::uint32_t odd = (magnitude >> 13) & 1U;
     const std::uint32_t rounded = magnitude - 0x38000000U + 0xFFFU + odd;

@@ -37,9 +37,10 @@ Shape broadcast_shapes(const char* operation, const Shape& a, const Shape& b) {
     for (int i = 1; i <= dimensions; ++i) {
         const std::int64_t size_a = i <= a.dimensions() ? a[a.dimensions() - i] : 1;
         const std::int64_t size_b = i <= b.dimensions() ? b[b.dimensions() - i] : 1;
-        TEMPRA_CHECK(ShapeError, size_a == size_b || size_a == 1 || size_b == 1,
-                     "{}: shapes {} and {} do not broadcast: {} against {} in dimension {} from the end",
-                     operation, a, b, size_a, size_b, i);
+        TEMPRA_CHECK(
+            ShapeError, size_a == size_b || size_a == 1 || size_b == 1,
+            "{}: shapes {} and {} do not broadcast: {} against {} in dimension {} from the end",
+            operation, a, b, size_a, size_b, i);
         result[dimensions - i] = size_a == 1 ? size_b : size_a;
     }
     return result;

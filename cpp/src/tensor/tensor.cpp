@@ -51,7 +51,8 @@ TensorView Tensor::view() const {
 }
 
 double Tensor::item() const {
-    TEMPRA_CHECK(ShapeError, numel() == 1, "item: needs exactly one element, got shape {}", sizes());
+    TEMPRA_CHECK(ShapeError, numel() == 1, "item: needs exactly one element, got shape {}",
+                 sizes());
     const void* p = data();
     switch (dtype()) {
         case DType::f32: return *static_cast<const float*>(p);
@@ -133,8 +134,8 @@ void TensorAccess::rebind(const Tensor& target, const IntrusivePtr<Storage>& sto
 Tensor from_memory(void* data, const Shape& sizes, const Strides& strides, DType dtype,
                    std::function<void()> release, bool writable) {
     IntrusivePtr<TensorImpl> impl = make_counted<TensorImpl>();
-    impl->storage = make_counted<Storage>(data, sizes.numel() * size_of(dtype), std::move(release),
-                                          writable);
+    impl->storage =
+        make_counted<Storage>(data, sizes.numel() * size_of(dtype), std::move(release), writable);
     impl->version = make_counted<VersionCounter>();
     impl->sizes = sizes;
     impl->strides = strides;

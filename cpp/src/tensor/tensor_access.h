@@ -51,8 +51,8 @@ class TensorAccess {
         return *target.autograd;
     }
     // A view of the same storage and version with its own geometry; no autograd record.
-    [[nodiscard]] static Tensor alias(const Tensor& base, const Shape& sizes, const Strides& strides,
-                                      std::int64_t offset);
+    [[nodiscard]] static Tensor alias(const Tensor& base, const Shape& sizes,
+                                      const Strides& strides, std::int64_t offset);
     // Lets `target` live at `offset` elements into `storage` (its bytes are not copied).
     static void rebind(const Tensor& target, const IntrusivePtr<Storage>& storage,
                        std::int64_t offset);

@@ -14,7 +14,8 @@ namespace tempra {
                           bool keep = false);
 [[nodiscard]] Tensor product(const Tensor& x, std::span<const std::int64_t> dimensions = {},
                              bool keep = false);
-// The extreme of each slice; the gradient of a tie is shared equally. ShapeError for an empty slice.
+// The extreme of each slice; the gradient of a tie is shared equally. ShapeError for an empty
+// slice.
 [[nodiscard]] Tensor maximum_of(const Tensor& x, std::span<const std::int64_t> dimensions = {},
                                 bool keep = false);
 [[nodiscard]] Tensor minimum_of(const Tensor& x, std::span<const std::int64_t> dimensions = {},
