@@ -1,0 +1,167 @@
+// Rate of the matrix product on the shapes of one training step of the reference configs.
+//
+//   gemm_bench [config=NAME] [dtype=f32|bf16] [isa=NAME] [threads=N] [seconds=S]
+//
+// One line per product: median GFLOP/s of repeated calls (warm caches as far as the operands fit).
+// forward  y [tokens, out] = x @ W^T + bias;  input  dx = dy @ W;  weight  dW (f32) += dy^T @ x.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "dispatch/select.h"
+#include "tempra/threads.h"
+
+namespace tempra {
+namespace {
+
+struct Config {
+    const char* name;
+    std::int64_t tokens, width, vocabulary;
+};
+constexpr Config kConfigs[] = {{"ref-nano", 768, 128, 65},
+                               {"ref-baby", 16384, 384, 65},
+                               {"ref-mid", 2048, 512, 8192},
+                               {"ref-gpt2", 1024, 768, 50304}};
+
+struct Options {
+    std::string config, dtype;
+    double seconds = 0.15;
+};
+
+// Pages touched and filled with small varied values.
+class Buffer {
+  public:
+    Buffer(DType dtype, std::int64_t rows, std::int64_t columns)
+        : dtype_(dtype), rows_(rows), columns_(columns) {
+        const auto bytes =
+            static_cast<std::size_t>((rows * columns * size_of(dtype) + 63) / 64 * 64);
+        data_ = std::aligned_alloc(64, bytes);
+        if (data_ == nullptr) std::abort();
+        std::uint32_t state = 12345;
+        for (std::int64_t i = 0; i < rows * columns; ++i) {
+            state = state * 1664525U + 1013904223U;
+            const float value = static_cast<float>(state >> 8) * 0x1p-24F - 0.5F;
+            if (dtype == DType::bf16) {
+                static_cast<bfloat16*>(data_)[i] = bfloat16::from_float(value);
+            } else {
+                static_cast<float*>(data_)[i] = value;
+            }
+        }
+    }
+    ~Buffer() { std::free(data_); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+
+    [[nodiscard]] TensorView view(bool transposed = false) const {
+        TensorView v;
+        v.data = data_;
+        v.dtype = dtype_;
+        v.dimensions = 2;
+        v.sizes[0] = transposed ? columns_ : rows_;
+        v.sizes[1] = transposed ? rows_ : columns_;
+        v.strides[0] = transposed ? 1 : columns_;
+        v.strides[1] = transposed ? columns_ : 1;
+        return v;
+    }
+
+  private:
+    DType dtype_;
+    std::int64_t rows_, columns_;
+    void* data_;
+};
+
+void measure(const Config& config, const char* layer, const char* kind, DType dtype,
+             const GemmArguments& arguments, const KernelTable& table, double seconds) {
+    using Clock = std::chrono::steady_clock;
+    const double flops = 2.0 * static_cast<double>(arguments.a.size(-2)) *
+                         static_cast<double>(arguments.a.size(-1)) *
+                         static_cast<double>(arguments.c.size(-1));
+    std::vector<double> samples;
+    check_status(table.gemm({}, arguments), "gemm", dtype);
+    double total = 0;
+    while (total < seconds || samples.size() < 3) {
+        const auto begin = Clock::now();
+        (void)table.gemm({}, arguments);
+        samples.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+        total += samples.back();
+    }
+    std::sort(samples.begin(), samples.end());
+    const double median = samples[samples.size() / 2];
+    std::printf("%-9s %-5s %-8s %-5s %6lld %6lld %6lld  %7.1f GFLOP/s  %9.1f us\n", config.name,
+                layer, kind, name_of(dtype), static_cast<long long>(arguments.a.size(-2)),
+                static_cast<long long>(arguments.c.size(-1)),
+                static_cast<long long>(arguments.a.size(-1)), flops / median * 1e-9, median * 1e6);
+    std::fflush(stdout);
+}
+
+void run_layer(const Config& config, const char* layer, std::int64_t in, std::int64_t out,
+               DType dtype, const KernelTable& table, double seconds) {
+    const Buffer x(dtype, config.tokens, in), weight(dtype, out, in), y(dtype, config.tokens, out);
+    const Buffer bias(dtype, 1, out), weight_gradient(DType::f32, out, in);
+    GemmArguments forward;
+    forward.a = x.view(), forward.b = weight.view(true), forward.c = y.view();
+    forward.bias = bias.view();
+    forward.bias.dimensions = 1, forward.bias.sizes[0] = out, forward.bias.strides[0] = 1;
+    measure(config, layer, "forward", dtype, forward, table, seconds);
+    GemmArguments input;
+    input.a = y.view(), input.b = weight.view(), input.c = x.view();
+    measure(config, layer, "input", dtype, input, table, seconds);
+    const Buffer gradient(dtype, config.tokens, out), activation(dtype, config.tokens, in);
+    GemmArguments of_weight;
+    of_weight.a = gradient.view(true), of_weight.b = activation.view();
+    of_weight.c = weight_gradient.view();
+    of_weight.accumulate = 1;
+    measure(config, layer, "weight", dtype, of_weight, table, seconds);
+}
+
+void run(const Options& options, const KernelTable& table) {
+    for (const Config& config : kConfigs) {
+        if (!options.config.empty() && options.config != config.name) continue;
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+            if (!options.dtype.empty() && options.dtype != name_of(dtype)) continue;
+            const std::int64_t width = config.width;
+            run_layer(config, "qkv", width, 3 * width, dtype, table, options.seconds);
+            run_layer(config, "proj", width, width, dtype, table, options.seconds);
+            run_layer(config, "fc", width, 4 * width, dtype, table, options.seconds);
+            run_layer(config, "fc2", 4 * width, width, dtype, table, options.seconds);
+            run_layer(config, "head", width, config.vocabulary, dtype, table, options.seconds);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace tempra
+
+int main(int argc, char** argv) {
+    tempra::Options options;
+    tempra::cpu::Isa isa = tempra::current_isa();
+    for (int i = 1; i < argc; ++i) {
+        const std::string argument = argv[i];
+        const std::size_t equals = argument.find('=');
+        const std::string key = argument.substr(0, equals);
+        const std::string value = equals == std::string::npos ? "" : argument.substr(equals + 1);
+        if (key == "config") {
+            options.config = value;
+        } else if (key == "dtype") {
+            options.dtype = value;
+        } else if (key == "isa") {
+            isa = tempra::cpu::isa_from_name(value);
+        } else if (key == "threads") {
+            tempra::set_num_threads(std::atoi(value.c_str()));
+        } else if (key == "seconds") {
+            options.seconds = std::atof(value.c_str());
+        } else {
+            std::fprintf(stderr,
+                         "usage: gemm_bench [config=NAME] [dtype=f32|bf16] [isa=NAME] [threads=N] "
+                         "[seconds=S]\n");
+            return 2;
+        }
+    }
+    std::printf("isa %s, %d threads\n", tempra::cpu::name_of(isa), tempra::num_threads());
+    tempra::run(options, tempra::cpu_kernel_table(isa));
+    return 0;
+}
