@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from tempra._core import ConfigError
 from tempra.models.presets import ModelSizes
 from tempra.optim.lr_schedule import LearningRate, LearningRateSchedule
 from tempra.train.config_data import DataConfig, TokenizerConfig
 from tempra.train.config_model import ModelConfig
-from tempra.train.config_section import Section, config_error
+from tempra.train.config_section import Section
 from tempra.train.config_sections import (
     CheckpointConfig,
     EvaluationConfig,
@@ -156,7 +157,7 @@ class LlmTrainingConfig(TrainingConfig):
         if asked is None:
             return tokenizer_size
         if asked < tokenizer_size:
-            raise config_error(
+            raise ConfigError(
                 f"model.vocab_size: got {asked}, needs at least the {tokenizer_size} tokens of "
                 "the tokenizer"
             )

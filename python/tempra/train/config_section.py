@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-if TYPE_CHECKING:
-    from tempra._core import ConfigError
+from tempra._core import ConfigError
 
 SectionType = TypeVar("SectionType", bound="Section")
 
@@ -45,13 +44,6 @@ class Section(BaseModel):
     def from_mapping(cls: type[SectionType], values: Mapping[str, Any]) -> SectionType:
         """Check and build from plain values, as read from a file."""
         return cls(**dict(values))
-
-
-def config_error(message: str) -> ConfigError:
-    # Imported here so that help texts, which need the sections only, do not load the native core.
-    from tempra._core import ConfigError
-
-    return ConfigError(message)
 
 
 def sections_of(model: type[BaseModel]) -> dict[str, type[Section]]:
@@ -110,7 +102,7 @@ def translate(model: type[BaseModel], error: ValidationError) -> ConfigError:
     messages = [_describe(model, dict(detail)) for detail in details[:_SHOWN_ERRORS]]
     if len(details) > _SHOWN_ERRORS:
         messages.append(f"and {len(details) - _SHOWN_ERRORS} more")
-    return config_error("; ".join(dict.fromkeys(messages)))
+    return ConfigError("; ".join(dict.fromkeys(messages)))
 
 
 def _needed(kind: str, context: Mapping[str, Any], fallback: str) -> str:

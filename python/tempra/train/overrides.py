@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from tempra.train.config_section import Section, config_error, known_keys, sections_of, unknown_key
+from tempra._core import ConfigError
+from tempra.train.config_section import Section, known_keys, sections_of, unknown_key
 
 ConfigType = TypeVar("ConfigType", bound=Section)
 
@@ -56,9 +57,9 @@ def _parse_yaml(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise config_error(f"{source}{place}: {error.problem or error.context}") from None
+        raise ConfigError(f"{source}{place}: {error.problem or error.context}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise config_error(
+        raise ConfigError(
             f"{source}: cannot be read as YAML: {' '.join(str(error).split())}"
         ) from None
 
@@ -76,11 +77,11 @@ def _parse_json(text: str, source: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_json_without_repeats)
     except json.JSONDecodeError as error:
-        raise config_error(
+        raise ConfigError(
             f"{source}, line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise config_error(f"{source}: {error}") from None
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def read_config_file(path: str | PathLike[str]) -> dict[str, Any]:
@@ -88,28 +89,28 @@ def read_config_file(path: str | PathLike[str]) -> dict[str, Any]:
     the fields."""
     file = Path(path)
     if file.suffix not in (".yaml", ".yml", ".json"):
-        raise config_error(
+        raise ConfigError(
             f"{file}: a configuration is a .yaml, .yml or .json file, got "
             f"{file.suffix or 'no ending'}"
         )
     try:
         if file.stat().st_size > _LARGEST_FILE:
-            raise config_error(
+            raise ConfigError(
                 f"{file}: has {file.stat().st_size} bytes, a configuration has at most "
                 f"{_LARGEST_FILE}"
             )
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise config_error(f"{file}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise config_error(f"{file}: is not UTF-8 text (byte {error.start})") from None
+        raise ConfigError(f"{file}: is not UTF-8 text (byte {error.start})") from None
     values = (
         _parse_json(text, str(file)) if file.suffix == ".json" else _parse_yaml(text, str(file))
     )
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise config_error(
+        raise ConfigError(
             f"{file}: holds a {type(values).__name__}, needs sections such as 'train:' with fields"
         )
     for name, section in list(values.items()):
@@ -136,7 +137,7 @@ def _typed(model: type[Section], key: str, text: str) -> Any:
             return None
         return text
     if text.strip() == "":
-        raise config_error(f"{key}: got nothing after '=', needs a value")
+        raise ConfigError(f"{key}: got nothing after '=', needs a value")
     value = _parse_yaml(text, f"override {key}")
     names = any(
         typing.get_origin(kind) is tuple and str in typing.get_args(kind) for kind in accepted
@@ -149,17 +150,17 @@ def parse_override(model: type[Section], override: str) -> tuple[str, str, Any]:
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise config_error(
+        raise ConfigError(
             f"{override!r}: an override is written section.field=value, such as train.steps=500"
         )
     if key not in known_keys(model):
         if key in sections_of(model):
             example = next(iter(sections_of(model)[key].model_fields))
-            raise config_error(
+            raise ConfigError(
                 f"{override!r}: {key!r} is a section; name a field of it, such as "
                 f"{key}.{example}=..."
             )
-        raise config_error(unknown_key(model, key))
+        raise ConfigError(unknown_key(model, key))
     section, _, name = key.partition(".")
     return section, name, _typed(model, key, text)
 
@@ -177,11 +178,11 @@ def apply_overrides(
         section, name, value = parse_override(model, override)
         key = f"{section}.{name}"
         if key in given:
-            raise config_error(f"{key}: is given twice: {given[key]!r} and {override!r}")
+            raise ConfigError(f"{key}: is given twice: {given[key]!r} and {override!r}")
         given[key] = override
         fields = result.setdefault(section, {})
         if not isinstance(fields, dict):
-            raise config_error(f"{section}: got {fields!r}, needs a section with fields")
+            raise ConfigError(f"{section}: got {fields!r}, needs a section with fields")
         fields[name] = value
     return result
 
