@@ -106,6 +106,7 @@ Tensor Tensor::detach() const {
     return TensorAccess::alias(*this, self.sizes, self.strides, self.offset);
 }
 
+const void* Tensor::identity() const noexcept { return impl_.get(); }
 std::uint64_t Tensor::version() const { return checked(*this).version->value; }
 void Tensor::bump_version() { ++checked(*this).version->value; }
 

@@ -1,0 +1,194 @@
+#include "array_interop.h"
+
+#include <pybind11/numpy.h>
+
+#include <memory>
+#include <string>
+
+#include "dlpack.h"
+#include "tempra/error.h"
+
+namespace tempra::python {
+
+namespace {
+
+struct NumpyName {
+    DType dtype;
+    const char* name;
+};
+constexpr NumpyName kNumpyNames[] = {
+    {DType::f32, "float32"}, {DType::f16, "float16"}, {DType::f64, "float64"}, {DType::i64, "int64"},
+    {DType::i32, "int32"},   {DType::u32, "uint32"},  {DType::u16, "uint16"},  {DType::u8, "uint8"},
+    {DType::boolean, "bool"}, {DType::bf16, "bfloat16"}};
+
+DType dtype_from_numpy(const py::object& dtype) {
+    const auto name = dtype.attr("name").cast<std::string>();
+    for (const NumpyName& entry : kNumpyNames) {
+        if (name == entry.name) return entry.dtype;
+    }
+    throw DtypeError(format("from_numpy: NumPy dtype {} has no tensor dtype; supported are float16, "
+                            "float32, float64, int64, int32, uint32, uint16, uint8, bool and "
+                            "ml_dtypes.bfloat16",
+                            name));
+}
+
+py::dtype dtype_to_numpy(DType dtype) {
+    if (dtype == DType::bf16) {
+        try {
+            return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+        } catch (py::error_already_set& error) {
+            if (!error.matches(PyExc_ImportError)) throw;
+            throw py::type_error(
+                "numpy: NumPy has no bfloat16; convert with .to(tempra.float32) first, or install "
+                "ml_dtypes");
+        }
+    }
+    for (const NumpyName& entry : kNumpyNames) {
+        if (entry.dtype == dtype) return py::dtype(entry.name);
+    }
+    throw DtypeError(format("numpy: dtype {} has no NumPy dtype", dtype));
+}
+
+// Gives up a Python reference from whichever thread drops the last tensor.
+std::function<void()> release_later(py::object object) {
+    PyObject* held = object.release().ptr();
+    return [held] {
+        if (Py_IsInitialized() == 0) return;
+        const py::gil_scoped_acquire gil;
+        Py_DECREF(held);
+    };
+}
+
+}  // namespace
+
+Tensor from_numpy(const py::object& object) {
+    if (!py::isinstance<py::array>(object)) {
+        throw py::type_error("from_numpy: needs a numpy.ndarray, got " +
+                             py::type::of(object).attr("__name__").cast<std::string>());
+    }
+    auto array = py::reinterpret_borrow<py::array>(object);
+    const DType dtype = dtype_from_numpy(array.dtype());
+    TEMPRA_CHECK(DtypeError, array.dtype().attr("isnative").cast<bool>(),
+                 "from_numpy: the array's bytes are swapped; convert it with .astype(native)");
+    Shape sizes;
+    Strides strides;
+    const std::int64_t item = size_of(dtype);
+    for (py::ssize_t i = 0; i < array.ndim(); ++i) {
+        sizes.push_back(array.shape(i));
+        const std::int64_t stride = array.strides(i);
+        TEMPRA_CHECK(ShapeError, stride >= 0 || array.shape(i) <= 1,
+                     "from_numpy: negative strides are not supported; pass numpy.ascontiguousarray(...)");
+        TEMPRA_CHECK(ShapeError, stride % item == 0,
+                     "from_numpy: strides are not whole elements; pass numpy.ascontiguousarray(...)");
+        strides.push_back(stride >= 0 ? stride / item : 1);
+    }
+    void* data = const_cast<void*>(array.data());
+    const bool writable = array.writeable();
+    return from_memory(data, sizes, strides, dtype, release_later(array), writable);
+}
+
+py::object to_numpy(const Tensor& tensor) {
+    const py::dtype dtype = dtype_to_numpy(tensor.dtype());
+    std::vector<py::ssize_t> sizes;
+    std::vector<py::ssize_t> strides;
+    for (int i = 0; i < tensor.dimensions(); ++i) {
+        sizes.push_back(tensor.size(i));
+        strides.push_back(tensor.strides()[i] * size_of(tensor.dtype()));
+    }
+    auto owner = std::make_unique<Tensor>(tensor);
+    const py::capsule base(owner.get(), [](void* held) { delete static_cast<Tensor*>(held); });
+    (void)owner.release();
+    return py::array(dtype, sizes, strides, tensor.data(), base);
+}
+
+namespace {
+
+struct DLPackName {
+    DType dtype;
+    DLDataTypeCode code;
+    int bits;
+};
+constexpr DLPackName kDLPackNames[] = {
+    {DType::f32, kDLFloat, 32}, {DType::f16, kDLFloat, 16}, {DType::f64, kDLFloat, 64},
+    {DType::bf16, kDLBfloat, 16}, {DType::i64, kDLInt, 64}, {DType::i32, kDLInt, 32},
+    {DType::u32, kDLUInt, 32}, {DType::u16, kDLUInt, 16}, {DType::u8, kDLUInt, 8},
+    {DType::boolean, kDLBool, 8}};
+
+struct ExportedTensor {
+    DLManagedTensor managed{};
+    Tensor tensor;
+    std::int64_t sizes[kMaxDimensions] = {};
+    std::int64_t strides[kMaxDimensions] = {};
+};
+
+}  // namespace
+
+Tensor from_dlpack(const py::object& object) {
+    py::object provided = object;
+    if (!PyCapsule_CheckExact(object.ptr())) {
+        if (!py::hasattr(object, "__dlpack__")) {
+            throw py::type_error("from_dlpack: needs an object with __dlpack__, got " +
+                                 py::type::of(object).attr("__name__").cast<std::string>());
+        }
+        provided = object.attr("__dlpack__")();
+    }
+    auto* managed =
+        static_cast<DLManagedTensor*>(PyCapsule_GetPointer(provided.ptr(), "dltensor"));
+    if (managed == nullptr) throw py::error_already_set();
+    const DLTensor& from = managed->dl_tensor;
+    TEMPRA_CHECK(DeviceError, from.device.device_type == kDLCPU,
+                 "from_dlpack: the tensor is on DLPack device type {}; only CPU memory is supported",
+                 static_cast<int>(from.device.device_type));
+    const DLPackName* name = nullptr;
+    for (const DLPackName& entry : kDLPackNames) {
+        if (from.dtype.code == entry.code && from.dtype.bits == entry.bits && from.dtype.lanes == 1) {
+            name = &entry;
+        }
+    }
+    TEMPRA_CHECK(DtypeError, name != nullptr, "from_dlpack: type code {} with {} bits is not supported",
+                 static_cast<int>(from.dtype.code), static_cast<int>(from.dtype.bits));
+    const Shape sizes(std::span(from.shape, static_cast<size_t>(from.ndim)));
+    Strides strides = contiguous_strides(sizes);
+    for (int i = 0; from.strides != nullptr && i < from.ndim; ++i) {
+        TEMPRA_CHECK(ShapeError, from.strides[i] >= 0, "from_dlpack: negative strides are not supported");
+        strides[i] = from.strides[i];
+    }
+    PyCapsule_SetName(provided.ptr(), "used_dltensor");
+    return from_memory(static_cast<char*>(from.data) + from.byte_offset, sizes, strides, name->dtype,
+                       [managed] {
+                           if (managed->deleter != nullptr) managed->deleter(managed);
+                       });
+}
+
+py::capsule to_dlpack(const Tensor& tensor) {
+    auto exported = std::make_unique<ExportedTensor>();
+    exported->tensor = tensor;
+    DLTensor& to = exported->managed.dl_tensor;
+    for (int i = 0; i < tensor.dimensions(); ++i) {
+        exported->sizes[i] = tensor.sizes()[i];
+        exported->strides[i] = tensor.strides()[i];
+    }
+    to.data = tensor.data();
+    to.device = {kDLCPU, 0};
+    to.ndim = tensor.dimensions();
+    to.shape = exported->sizes;
+    to.strides = exported->strides;
+    to.byte_offset = 0;
+    for (const DLPackName& entry : kDLPackNames) {
+        if (entry.dtype == tensor.dtype()) {
+            to.dtype = {static_cast<std::uint8_t>(entry.code), static_cast<std::uint8_t>(entry.bits), 1};
+        }
+    }
+    exported->managed.manager_ctx = exported.get();
+    exported->managed.deleter = [](DLManagedTensor* self) {
+        delete static_cast<ExportedTensor*>(self->manager_ctx);
+    };
+    return py::capsule(&exported.release()->managed, "dltensor", [](PyObject* capsule) {
+        // A consumer renames the capsule and takes over; otherwise it is ours to free.
+        if (PyCapsule_IsValid(capsule, "dltensor") == 0) return;
+        auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
+        managed->deleter(managed);
+    });
+}
+
+}  // namespace tempra::python

@@ -1,0 +1,20 @@
+// NumPy and DLPack in one place, both ways without a copy.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "tempra/tensor.h"
+
+namespace tempra::python {
+
+namespace py = pybind11;
+
+// Shares the array's memory and keeps the array alive.
+[[nodiscard]] Tensor from_numpy(const py::object& array);
+// Shares the tensor's memory and keeps it alive; TypeError for bf16 without ml_dtypes.
+[[nodiscard]] py::object to_numpy(const Tensor& tensor);
+// Consumes the capsule of `object.__dlpack__()`.
+[[nodiscard]] Tensor from_dlpack(const py::object& object);
+[[nodiscard]] py::capsule to_dlpack(const Tensor& tensor);
+
+}  // namespace tempra::python

@@ -1,0 +1,7 @@
+#include "bindings.h"
+
+namespace tempra::python {
+
+void bind_fused(py::module_& /*module*/) {}
+
+}  // namespace tempra::python

@@ -1,0 +1,288 @@
+// DType and Tensor: attributes, conversions, indexing, operators.
+#include "array_interop.h"
+#include "bindings.h"
+#include "tempra/autograd.h"
+#include "tempra/ops/creation.h"
+#include "tempra/ops/elementwise.h"
+#include "tempra/ops/indexing.h"
+#include "tempra/ops/layout.h"
+#include "tempra/ops/matmul.h"
+#include "tempra/ops/reduce.h"
+
+namespace tempra::python {
+
+Shape to_shape(const py::object& sizes) {
+    if (py::isinstance<py::int_>(sizes)) return {sizes.cast<std::int64_t>()};
+    Shape shape;
+    for (const py::handle& size : sizes) shape.push_back(size.cast<std::int64_t>());
+    return shape;
+}
+
+std::vector<std::int64_t> to_dimensions(const py::object& dimensions) {
+    if (dimensions.is_none()) return {};
+    if (py::isinstance<py::int_>(dimensions)) return {dimensions.cast<std::int64_t>()};
+    return dimensions.cast<std::vector<std::int64_t>>();
+}
+
+py::tuple to_tuple(const Shape& shape) {
+    py::tuple result(shape.dimensions());
+    for (int i = 0; i < shape.dimensions(); ++i) result[i] = shape[i];
+    return result;
+}
+
+Tensor to_operand(const py::object& value, const Tensor& like) {
+    if (py::isinstance<Tensor>(value)) return value.cast<Tensor>();
+    return scalar_like(like, value.cast<double>());
+}
+
+namespace {
+
+// Sizes given as separate ints or as one sequence.
+Shape sizes_from_arguments(const py::args& sizes) {
+    if (sizes.size() == 1 && !py::isinstance<py::int_>(sizes[0])) return to_shape(sizes[0]);
+    return to_shape(sizes);
+}
+
+Tensor index_with_slice(const Tensor& x, int dimension, const py::slice& range) {
+    py::ssize_t start = 0;
+    py::ssize_t stop = 0;
+    py::ssize_t step = 0;
+    py::ssize_t length = 0;
+    if (!range.compute(x.size(dimension), &start, &stop, &step, &length)) {
+        throw py::error_already_set();
+    }
+    return slice(x, dimension, start, stop, step);
+}
+
+// Integers, slices, None, Ellipsis, and integer tensors (which gather along their dimension).
+Tensor get_item(Tensor x, const py::object& index) {
+    const py::tuple items =
+        py::isinstance<py::tuple>(index) ? index.cast<py::tuple>() : py::make_tuple(index);
+    int consumed = 0;
+    for (const py::handle& item : items) {
+        if (!item.is_none() && !py::isinstance<py::ellipsis>(item)) ++consumed;
+    }
+    TEMPRA_CHECK(ShapeError, consumed <= x.dimensions(), "index: {} indices given for shape {}",
+                 consumed, x.sizes());
+    int dimension = 0;
+    for (const py::handle& handle : items) {
+        const auto item = py::reinterpret_borrow<py::object>(handle);
+        if (item.is_none()) {
+            x = unsqueeze(x, dimension++);
+        } else if (py::isinstance<py::ellipsis>(item)) {
+            dimension += x.dimensions() - dimension - consumed;
+        } else if (py::isinstance<py::slice>(item)) {
+            x = index_with_slice(x, dimension++, item.cast<py::slice>());
+            --consumed;
+        } else if (py::isinstance<Tensor>(item)) {
+            const auto positions = item.cast<Tensor>();
+            x = index_select(x, dimension, positions);
+            dimension += positions.dimensions();
+            --consumed;
+        } else {
+            x = select(x, dimension, item.cast<std::int64_t>());
+            --consumed;
+        }
+    }
+    return x;
+}
+
+using Binary = Tensor (*)(const Tensor&, const Tensor&);
+
+template <Binary operation>
+Tensor forward_operator(const Tensor& self, const py::object& other) {
+    return operation(self, to_operand(other, self));
+}
+template <Binary operation>
+Tensor reflected_operator(const Tensor& self, const py::object& other) {
+    return operation(to_operand(other, self), self);
+}
+
+void bind_dtype(py::module_& module) {
+    py::enum_<DType> dtype(module, "DType", "Element type of a tensor.");
+    for (const DType value : {DType::f32, DType::bf16, DType::f16, DType::f64, DType::i64, DType::i32,
+                              DType::u32, DType::u16, DType::u8, DType::boolean}) {
+        dtype.value(value == DType::boolean ? "boolean" : name_of(value), value);
+    }
+    dtype.def_property_readonly("itemsize", [](DType self) { return size_of(self); },
+                                "Bytes of an element.");
+    dtype.def(py::init([](const std::string& name) {
+        for (int i = 0; i <= static_cast<int>(DType::boolean); ++i) {
+            if (name == name_of(static_cast<DType>(i))) return static_cast<DType>(i);
+        }
+        throw DtypeError(format("dtype: '{}' is not a dtype; choose f32, bf16, f16, f64, i64, i32, u32, "
+                                "u16, u8 or bool",
+                                name));
+    }));
+    py::implicitly_convertible<py::str, DType>();
+}
+
+void bind_attributes(py::class_<Tensor>& tensor) {
+    tensor
+        .def_property_readonly("shape", [](const Tensor& x) { return to_tuple(x.sizes()); })
+        .def_property_readonly("strides", [](const Tensor& x) { return to_tuple(x.strides()); },
+                               "Steps between elements, counted in elements.")
+        .def_property_readonly("dtype", &Tensor::dtype)
+        .def_property_readonly("device", [](const Tensor& x) { return format("{}", x.device()); })
+        .def_property_readonly("ndim", &Tensor::dimensions)
+        .def_property_readonly("nbytes", &Tensor::bytes)
+        .def_property_readonly("is_leaf", &Tensor::is_leaf)
+        .def_property_readonly("is_contiguous", &Tensor::is_contiguous)
+        .def_property_readonly("version", &Tensor::version)
+        .def_property_readonly("data_pointer",
+                               [](const Tensor& x) { return reinterpret_cast<std::uintptr_t>(x.data()); })
+        .def_property("requires_grad", &Tensor::requires_grad,
+                      [](Tensor& x, bool value) { x.set_requires_grad(value); })
+        .def_property(
+            "grad",
+            [](const Tensor& x) -> std::optional<Tensor> {
+                return x.grad().defined() ? std::optional(x.grad()) : std::nullopt;
+            },
+            [](Tensor& x, const std::optional<Tensor>& gradient) {
+                x.set_grad(gradient.value_or(Tensor()));
+            })
+        .def("numel", &Tensor::numel)
+        .def("size", &Tensor::size, py::arg("dim"))
+        .def("item", [](const Tensor& x) -> py::object {
+            if (is_floating(x.dtype())) return py::float_(x.item());
+            if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
+            TEMPRA_CHECK(ShapeError, x.numel() == 1, "item: needs exactly one element, got shape {}",
+                         x.sizes());
+            return py::int_(cast(x, DType::i64).data_as<std::int64_t>()[0]);
+        })
+        .def("__len__",
+             [](const Tensor& x) {
+                 TEMPRA_CHECK(ShapeError, x.dimensions() > 0, "len: a 0-d tensor has no length");
+                 return x.size(0);
+             })
+        .def("__bool__", [](const Tensor& x) { return x.item() != 0; })
+        .def("__float__", &Tensor::item)
+        .def("__int__", [](const Tensor& x) { return static_cast<std::int64_t>(x.item()); })
+        .def("__repr__", [](const Tensor& x) { return to_string(x); });
+    tensor.attr("__hash__") = py::cpp_function(
+        [](const Tensor& x) { return reinterpret_cast<std::intptr_t>(x.identity()); }, py::is_method(tensor));
+}
+
+void bind_conversions(py::class_<Tensor>& tensor) {
+    tensor.def("numpy", &to_numpy, "NumPy array that shares this tensor's memory.")
+        .def("__array__",
+             [](const Tensor& x, const py::object& dtype, const py::object& /*copy*/) {
+                 const py::object array = to_numpy(x);
+                 return dtype.is_none() ? array : array.attr("astype")(dtype);
+             },
+             py::arg("dtype") = py::none(), py::arg("copy") = py::none())
+        .def("tolist", [](const Tensor& x) {
+            return to_numpy(x.dtype() == DType::bf16 ? cast(x, DType::f32) : x).attr("tolist")();
+        })
+        .def("__dlpack__",
+             [](const Tensor& x, const py::kwargs& /*stream, max_version, ...*/) { return to_dlpack(x); })
+        .def("__dlpack_device__", [](const Tensor& /*x*/) { return py::make_tuple(1, 0); })
+        .def("requires_grad_",
+             [](Tensor& x, bool value) { return x.set_requires_grad(value); }, py::arg("value") = true)
+        .def("backward",
+             [](const Tensor& x, const std::optional<Tensor>& gradient, bool retain_graph) {
+                 const py::gil_scoped_release release;
+                 backward(x, gradient.value_or(Tensor()), retain_graph);
+             },
+             py::arg("gradient") = py::none(), py::kw_only(), py::arg("retain_graph") = false)
+        .def("detach", &Tensor::detach)
+        .def("clone", &clone)
+        .def("contiguous", &contiguous)
+        .def("to", &cast, py::arg("dtype"))
+        .def("copy_", [](const Tensor& x, const Tensor& source) { copy_(x, source); return x; })
+        .def("fill_", [](const Tensor& x, double value) { fill_(x, value); return x; })
+        .def("zero_", [](const Tensor& x) { fill_(x, 0); return x; });
+}
+
+void bind_views(py::class_<Tensor>& tensor) {
+    tensor
+        .def("reshape", [](const Tensor& x, const py::args& sizes) {
+            return reshape(x, sizes_from_arguments(sizes));
+        })
+        .def("view", [](const Tensor& x, const py::args& sizes) {
+            const Tensor result = reshape(x, sizes_from_arguments(sizes));
+            TEMPRA_CHECK(ShapeError, result.numel() == 0 || result.data() == x.data(),
+                         "view: shape {} with strides {} cannot be seen as {} without a copy; use reshape",
+                         x.sizes(), x.strides(), result.sizes());
+            return result;
+        })
+        .def("expand", [](const Tensor& x, const py::args& sizes) {
+            return expand(x, sizes_from_arguments(sizes));
+        })
+        .def("permute", [](const Tensor& x, const py::args& order) {
+            const Shape dimensions = sizes_from_arguments(order);
+            return permute(x, std::span(dimensions.begin(), static_cast<size_t>(dimensions.dimensions())));
+        })
+        .def("transpose", &transpose, py::arg("dim0"), py::arg("dim1"))
+        .def_property_readonly("T", [](const Tensor& x) {
+            TEMPRA_CHECK(ShapeError, x.dimensions() == 2, "T: needs 2 dimensions, got shape {}", x.sizes());
+            return transpose(x, 0, 1);
+        })
+        .def("narrow", &narrow, py::arg("dim"), py::arg("start"), py::arg("length"))
+        .def("squeeze", &squeeze, py::arg("dim"))
+        .def("unsqueeze", &unsqueeze, py::arg("dim"))
+        .def("__getitem__", &get_item);
+}
+
+void bind_operators(py::class_<Tensor>& tensor) {
+    tensor.def("__add__", &forward_operator<add>)
+        .def("__radd__", &reflected_operator<add>)
+        .def("__sub__", &forward_operator<subtract>)
+        .def("__rsub__", &reflected_operator<subtract>)
+        .def("__mul__", &forward_operator<multiply>)
+        .def("__rmul__", &reflected_operator<multiply>)
+        .def("__truediv__", &forward_operator<divide>)
+        .def("__rtruediv__", &reflected_operator<divide>)
+        .def("__pow__", &forward_operator<power>)
+        .def("__rpow__", &reflected_operator<power>)
+        .def("__eq__", &forward_operator<equal>)
+        .def("__ne__", &forward_operator<not_equal>)
+        .def("__lt__", &forward_operator<less>)
+        .def("__le__", &forward_operator<less_equal>)
+        .def("__gt__", &forward_operator<greater>)
+        .def("__ge__", &forward_operator<greater_equal>)
+        .def("__and__", &logical_and)
+        .def("__or__", &logical_or)
+        .def("__xor__", &logical_xor)
+        .def("__invert__", &logical_not)
+        .def("__neg__", &negative)
+        .def("__abs__", &absolute)
+        .def("__matmul__", &matmul);
+}
+
+template <Tensor (*reduction)(const Tensor&, std::span<const std::int64_t>, bool)>
+Tensor reduce_method(const Tensor& x, const py::object& dim, bool keepdim) {
+    // An explicit empty tuple reduces nothing.
+    if (!dim.is_none() && !py::isinstance<py::int_>(dim) && py::len(dim) == 0) return x;
+    return reduction(x, to_dimensions(dim), keepdim);
+}
+
+void bind_reductions(py::class_<Tensor>& tensor) {
+    const auto dim = py::arg("dim") = py::none();
+    const auto keepdim = py::arg("keepdim") = false;
+    tensor.def("sum", &reduce_method<sum>, dim, keepdim)
+        .def("mean", &reduce_method<mean>, dim, keepdim)
+        .def("prod", &reduce_method<product>, dim, keepdim)
+        .def("max", &reduce_method<maximum_of>, dim, keepdim)
+        .def("min", &reduce_method<minimum_of>, dim, keepdim)
+        .def("argmax", &argmax, py::arg("dim"), keepdim)
+        .def("argmin", &argmin, py::arg("dim"), keepdim)
+        .def("cumsum", &cumulative_sum, py::arg("dim"), py::arg("reverse") = false);
+}
+
+}  // namespace
+
+void bind_tensor(py::module_& module) {
+    bind_dtype(module);
+    py::class_<Tensor> tensor(module, "Tensor",
+                              "Values of one dtype in a strided layout; copies of the handle share them.");
+    bind_attributes(tensor);
+    bind_conversions(tensor);
+    bind_views(tensor);
+    bind_operators(tensor);
+    bind_reductions(tensor);
+    module.def("from_numpy", &from_numpy, py::arg("array"), "Tensor that shares a NumPy array's memory.");
+    module.def("from_dlpack", &from_dlpack, py::arg("object"), "Tensor that shares a DLPack object's memory.");
+}
+
+}  // namespace tempra::python

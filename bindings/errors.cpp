@@ -1,0 +1,46 @@
+// One Python exception per C++ error type; all derive from TempraError.
+#include "bindings.h"
+#include "tempra/error.h"
+
+namespace tempra::python {
+
+namespace {
+
+PyObject* base_error = nullptr;
+PyObject* io_error = nullptr;
+
+template <class ErrorType>
+void bind_error(py::module_& module, const char* name, PyObject* builtin) {
+    const py::tuple bases = py::make_tuple(py::handle(base_error), py::handle(builtin));
+    py::register_exception<ErrorType>(module, name, bases);
+}
+
+}  // namespace
+
+void bind_errors(py::module_& module) {
+    // Translators registered later are tried first, so the base comes first.
+    base_error = py::register_exception<Error>(module, "TempraError", PyExc_RuntimeError).ptr();
+    bind_error<ShapeError>(module, "ShapeError", PyExc_ValueError);
+    bind_error<DtypeError>(module, "DtypeError", PyExc_TypeError);
+    bind_error<DeviceError>(module, "DeviceError", PyExc_RuntimeError);
+    bind_error<FormatError>(module, "FormatError", PyExc_ValueError);
+    bind_error<ConfigError>(module, "ConfigError", PyExc_ValueError);
+    bind_error<CheckpointError>(module, "CheckpointError", PyExc_RuntimeError);
+    bind_error<TrainingDisabled>(module, "TrainingDisabled", PyExc_RuntimeError);
+    const py::object io = py::module_::import("types").attr("new_class")(
+        "IoError", py::make_tuple(py::handle(base_error), py::handle(PyExc_OSError)));
+    io.attr("__module__") = module.attr("__name__");
+    module.attr("IoError") = io;
+    io_error = io.ptr();
+    py::register_exception_translator([](std::exception_ptr pending) {
+        try {
+            if (pending) std::rethrow_exception(pending);
+        } catch (const IoError& error) {
+            const py::object raised =
+                py::reinterpret_borrow<py::object>(io_error)(error.error_number(), error.what());
+            PyErr_SetObject(io_error, raised.ptr());
+        }
+    });
+}
+
+}  // namespace tempra::python

@@ -1,0 +1,15 @@
+// The extension module: one bind call per topic.
+#include "bindings.h"
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "Native core of tempra: tensors, autograd, fused operations, optimizers, files.";
+    module.attr("__version__") = TEMPRA_VERSION;
+    tempra::python::bind_errors(module);
+    tempra::python::bind_tensor(module);
+    tempra::python::bind_ops(module);
+    tempra::python::bind_fused(module);
+    tempra::python::bind_autograd(module);
+    tempra::python::bind_optim(module);
+    tempra::python::bind_runtime(module);
+    tempra::python::bind_io(module);
+}

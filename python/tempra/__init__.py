@@ -1,0 +1,94 @@
+"""Tempra: native training of neural networks.
+
+Importing this package loads NumPy and the native core; everything else is imported at first use.
+"""
+
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
+from tempra._core import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    DType,
+    DtypeError,
+    FormatError,
+    IoError,
+    ShapeError,
+    TempraError,
+    Tensor,
+    TrainingDisabled,
+    __version__,
+    composed,
+    enable_grad,
+    from_dlpack,
+    from_numpy,
+    grad,
+    is_enabled,
+    is_grad_enabled,
+    no_grad,
+)
+
+float32 = DType.f32
+bfloat16 = DType.bf16
+float16 = DType.f16
+float64 = DType.f64
+int64 = DType.i64
+int32 = DType.i32
+uint32 = DType.u32
+uint16 = DType.u16
+uint8 = DType.u8
+bool_ = DType.boolean
+
+# Public names that live in submodules, imported at first use.
+_LAZY: dict[str, str] = {}
+_SUBMODULES = ("checkpoint", "data", "models", "nn", "ops", "optim", "train")
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY:
+        value = getattr(_import_module(_LAZY[name]), name)
+    elif name in _SUBMODULES:
+        value = _import_module(f"tempra.{name}")
+    else:
+        raise AttributeError(f"module 'tempra' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, *_SUBMODULES})
+
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DType",
+    "DeviceError",
+    "DtypeError",
+    "FormatError",
+    "IoError",
+    "ShapeError",
+    "TempraError",
+    "Tensor",
+    "TrainingDisabled",
+    "__version__",
+    "bfloat16",
+    "bool_",
+    "composed",
+    "enable_grad",
+    "float16",
+    "float32",
+    "float64",
+    "from_dlpack",
+    "from_numpy",
+    "grad",
+    "int32",
+    "int64",
+    "is_enabled",
+    "is_grad_enabled",
+    "no_grad",
+    "uint8",
+    "uint16",
+    "uint32",
+]
