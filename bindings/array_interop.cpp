@@ -16,20 +16,22 @@ struct NumpyName {
     DType dtype;
     const char* name;
 };
-constexpr NumpyName kNumpyNames[] = {
-    {DType::f32, "float32"}, {DType::f16, "float16"}, {DType::f64, "float64"}, {DType::i64, "int64"},
-    {DType::i32, "int32"},   {DType::u32, "uint32"},  {DType::u16, "uint16"},  {DType::u8, "uint8"},
-    {DType::boolean, "bool"}, {DType::bf16, "bfloat16"}};
+constexpr NumpyName kNumpyNames[] = {{DType::f32, "float32"},  {DType::f16, "float16"},
+                                     {DType::f64, "float64"},  {DType::i64, "int64"},
+                                     {DType::i32, "int32"},    {DType::u32, "uint32"},
+                                     {DType::u16, "uint16"},   {DType::u8, "uint8"},
+                                     {DType::boolean, "bool"}, {DType::bf16, "bfloat16"}};
 
 DType dtype_from_numpy(const py::object& dtype) {
     const auto name = dtype.attr("name").cast<std::string>();
     for (const NumpyName& entry : kNumpyNames) {
         if (name == entry.name) return entry.dtype;
     }
-    throw DtypeError(format("from_numpy: NumPy dtype {} has no tensor dtype; supported are float16, "
-                            "float32, float64, int64, int32, uint32, uint16, uint8, bool and "
-                            "ml_dtypes.bfloat16",
-                            name));
+    throw DtypeError(
+        format("from_numpy: NumPy dtype {} has no tensor dtype; supported are float16, "
+               "float32, float64, int64, int32, uint32, uint16, uint8, bool and "
+               "ml_dtypes.bfloat16",
+               name));
 }
 
 py::dtype dtype_to_numpy(DType dtype) {
@@ -76,10 +78,12 @@ Tensor from_numpy(const py::object& object) {
     for (py::ssize_t i = 0; i < array.ndim(); ++i) {
         sizes.push_back(array.shape(i));
         const std::int64_t stride = array.strides(i);
-        TEMPRA_CHECK(ShapeError, stride >= 0 || array.shape(i) <= 1,
-                     "from_numpy: negative strides are not supported; pass numpy.ascontiguousarray(...)");
-        TEMPRA_CHECK(ShapeError, stride % item == 0,
-                     "from_numpy: strides are not whole elements; pass numpy.ascontiguousarray(...)");
+        TEMPRA_CHECK(
+            ShapeError, stride >= 0 || array.shape(i) <= 1,
+            "from_numpy: negative strides are not supported; pass numpy.ascontiguousarray(...)");
+        TEMPRA_CHECK(
+            ShapeError, stride % item == 0,
+            "from_numpy: strides are not whole elements; pass numpy.ascontiguousarray(...)");
         strides.push_back(stride >= 0 ? stride / item : 1);
     }
     void* data = const_cast<void*>(array.data());
@@ -108,11 +112,11 @@ struct DLPackName {
     DLDataTypeCode code;
     int bits;
 };
-constexpr DLPackName kDLPackNames[] = {
-    {DType::f32, kDLFloat, 32}, {DType::f16, kDLFloat, 16}, {DType::f64, kDLFloat, 64},
-    {DType::bf16, kDLBfloat, 16}, {DType::i64, kDLInt, 64}, {DType::i32, kDLInt, 32},
-    {DType::u32, kDLUInt, 32}, {DType::u16, kDLUInt, 16}, {DType::u8, kDLUInt, 8},
-    {DType::boolean, kDLBool, 8}};
+constexpr DLPackName kDLPackNames[] = {{DType::f32, kDLFloat, 32}, {DType::f16, kDLFloat, 16},
+                                       {DType::f64, kDLFloat, 64}, {DType::bf16, kDLBfloat, 16},
+                                       {DType::i64, kDLInt, 64},   {DType::i32, kDLInt, 32},
+                                       {DType::u32, kDLUInt, 32},  {DType::u16, kDLUInt, 16},
+                                       {DType::u8, kDLUInt, 8},    {DType::boolean, kDLBool, 8}};
 
 struct ExportedTensor {
     DLManagedTensor managed{};
@@ -132,30 +136,33 @@ Tensor from_dlpack(const py::object& object) {
         }
         provided = object.attr("__dlpack__")();
     }
-    auto* managed =
-        static_cast<DLManagedTensor*>(PyCapsule_GetPointer(provided.ptr(), "dltensor"));
+    auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(provided.ptr(), "dltensor"));
     if (managed == nullptr) throw py::error_already_set();
     const DLTensor& from = managed->dl_tensor;
-    TEMPRA_CHECK(DeviceError, from.device.device_type == kDLCPU,
-                 "from_dlpack: the tensor is on DLPack device type {}; only CPU memory is supported",
-                 static_cast<int>(from.device.device_type));
+    TEMPRA_CHECK(
+        DeviceError, from.device.device_type == kDLCPU,
+        "from_dlpack: the tensor is on DLPack device type {}; only CPU memory is supported",
+        static_cast<int>(from.device.device_type));
     const DLPackName* name = nullptr;
     for (const DLPackName& entry : kDLPackNames) {
-        if (from.dtype.code == entry.code && from.dtype.bits == entry.bits && from.dtype.lanes == 1) {
+        if (from.dtype.code == entry.code && from.dtype.bits == entry.bits &&
+            from.dtype.lanes == 1) {
             name = &entry;
         }
     }
-    TEMPRA_CHECK(DtypeError, name != nullptr, "from_dlpack: type code {} with {} bits is not supported",
+    TEMPRA_CHECK(DtypeError, name != nullptr,
+                 "from_dlpack: type code {} with {} bits is not supported",
                  static_cast<int>(from.dtype.code), static_cast<int>(from.dtype.bits));
     const Shape sizes(std::span(from.shape, static_cast<size_t>(from.ndim)));
     Strides strides = contiguous_strides(sizes);
     for (int i = 0; from.strides != nullptr && i < from.ndim; ++i) {
-        TEMPRA_CHECK(ShapeError, from.strides[i] >= 0, "from_dlpack: negative strides are not supported");
+        TEMPRA_CHECK(ShapeError, from.strides[i] >= 0,
+                     "from_dlpack: negative strides are not supported");
         strides[i] = from.strides[i];
     }
     PyCapsule_SetName(provided.ptr(), "used_dltensor");
-    return from_memory(static_cast<char*>(from.data) + from.byte_offset, sizes, strides, name->dtype,
-                       [managed] {
+    return from_memory(static_cast<char*>(from.data) + from.byte_offset, sizes, strides,
+                       name->dtype, [managed] {
                            if (managed->deleter != nullptr) managed->deleter(managed);
                        });
 }
@@ -176,7 +183,8 @@ py::capsule to_dlpack(const Tensor& tensor) {
     to.byte_offset = 0;
     for (const DLPackName& entry : kDLPackNames) {
         if (entry.dtype == tensor.dtype()) {
-            to.dtype = {static_cast<std::uint8_t>(entry.code), static_cast<std::uint8_t>(entry.bits), 1};
+            to.dtype = {static_cast<std::uint8_t>(entry.code),
+                        static_cast<std::uint8_t>(entry.bits), 1};
         }
     }
     exported->managed.manager_ctx = exported.get();

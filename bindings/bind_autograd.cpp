@@ -46,33 +46,35 @@ void bind_autograd(py::module_& module) {
     bind_mode<ModeContext<is_composed, set_composed, true>>(
         module, "composed",
         "Context in which fused operations run as primitive ones, differentiable to any order.");
-    module.def("is_grad_enabled", &is_grad_enabled, "Whether operations are recorded on this thread.");
+    module.def("is_grad_enabled", &is_grad_enabled,
+               "Whether operations are recorded on this thread.");
     module.def("is_enabled", &is_enabled, "Whether this build can train.");
-    module.def("grad",
-               [](const py::object& outputs, const py::object& inputs, const py::object& grad_outputs,
-                  bool create_graph, std::optional<bool> retain_graph, bool allow_unused) {
-                   const std::vector<Tensor> from = to_tensors(outputs);
-                   const std::vector<Tensor> to = to_tensors(inputs);
-                   const std::vector<Tensor> seeds = to_tensors(grad_outputs);
-                   GradOptions options;
-                   options.create_graph = create_graph;
-                   options.retain_graph = retain_graph.value_or(create_graph);
-                   options.allow_unused = allow_unused;
-                   std::vector<Tensor> results;
-                   {
-                       const py::gil_scoped_release release;
-                       results = grad(from, to, seeds, options);
-                   }
-                   py::list list;
-                   for (const Tensor& result : results) {
-                       list.append(result.defined() ? py::cast(result) : py::none());
-                   }
-                   return list;
-               },
-               py::arg("outputs"), py::arg("inputs"), py::arg("grad_outputs") = py::none(),
-               py::kw_only(), py::arg("create_graph") = false, py::arg("retain_graph") = py::none(),
-               py::arg("allow_unused") = false,
-               "Gradients of outputs with respect to inputs, as fresh tensors; .grad is left alone.");
+    module.def(
+        "grad",
+        [](const py::object& outputs, const py::object& inputs, const py::object& grad_outputs,
+           bool create_graph, std::optional<bool> retain_graph, bool allow_unused) {
+            const std::vector<Tensor> from = to_tensors(outputs);
+            const std::vector<Tensor> to = to_tensors(inputs);
+            const std::vector<Tensor> seeds = to_tensors(grad_outputs);
+            GradOptions options;
+            options.create_graph = create_graph;
+            options.retain_graph = retain_graph.value_or(create_graph);
+            options.allow_unused = allow_unused;
+            std::vector<Tensor> results;
+            {
+                const py::gil_scoped_release release;
+                results = grad(from, to, seeds, options);
+            }
+            py::list list;
+            for (const Tensor& result : results) {
+                list.append(result.defined() ? py::cast(result) : py::none());
+            }
+            return list;
+        },
+        py::arg("outputs"), py::arg("inputs"), py::arg("grad_outputs") = py::none(), py::kw_only(),
+        py::arg("create_graph") = false, py::arg("retain_graph") = py::none(),
+        py::arg("allow_unused") = false,
+        "Gradients of outputs with respect to inputs, as fresh tensors; .grad is left alone.");
 }
 
 }  // namespace tempra::python

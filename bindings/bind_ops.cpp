@@ -31,24 +31,30 @@ void bind_binary(py::module_& module, const char* name, const char* doc) {
 
 void bind_creation(py::module_& module) {
     const auto dtype = py::arg("dtype") = DType::f32;
-    module.def("empty", [](const py::object& shape, DType type) { return empty(to_shape(shape), type); },
-               py::arg("shape"), dtype, "Uninitialised tensor.");
-    module.def("zeros", [](const py::object& shape, DType type) { return zeros(to_shape(shape), type); },
-               py::arg("shape"), dtype, "Tensor of zeros.");
-    module.def("ones", [](const py::object& shape, DType type) { return full(to_shape(shape), 1, type); },
-               py::arg("shape"), dtype, "Tensor of ones.");
-    module.def("full",
-               [](const py::object& shape, double value, DType type) {
-                   return full(to_shape(shape), value, type);
-               },
-               py::arg("shape"), py::arg("value"), dtype, "Tensor filled with one value.");
-    module.def("arange",
-               [](double start, std::optional<double> stop, double step, DType type) {
-                   return stop ? arange(start, *stop, step, type) : arange(0, start, step, type);
-               },
-               py::arg("start"), py::arg("stop") = py::none(), py::arg("step") = 1.0,
-               py::arg("dtype") = DType::i64, "start, start + step, ... below stop.");
-    module.def("empty_like", &empty_like, py::arg("x"), "Uninitialised tensor of the same shape and dtype.");
+    module.def(
+        "empty", [](const py::object& shape, DType type) { return empty(to_shape(shape), type); },
+        py::arg("shape"), dtype, "Uninitialised tensor.");
+    module.def(
+        "zeros", [](const py::object& shape, DType type) { return zeros(to_shape(shape), type); },
+        py::arg("shape"), dtype, "Tensor of zeros.");
+    module.def(
+        "ones", [](const py::object& shape, DType type) { return full(to_shape(shape), 1, type); },
+        py::arg("shape"), dtype, "Tensor of ones.");
+    module.def(
+        "full",
+        [](const py::object& shape, double value, DType type) {
+            return full(to_shape(shape), value, type);
+        },
+        py::arg("shape"), py::arg("value"), dtype, "Tensor filled with one value.");
+    module.def(
+        "arange",
+        [](double start, std::optional<double> stop, double step, DType type) {
+            return stop ? arange(start, *stop, step, type) : arange(0, start, step, type);
+        },
+        py::arg("start"), py::arg("stop") = py::none(), py::arg("step") = 1.0,
+        py::arg("dtype") = DType::i64, "start, start + step, ... below stop.");
+    module.def("empty_like", &empty_like, py::arg("x"),
+               "Uninitialised tensor of the same shape and dtype.");
     module.def("zeros_like", &zeros_like, py::arg("x"), "Zeros of the same shape and dtype.");
 }
 
@@ -69,18 +75,20 @@ void bind_elementwise(py::module_& module) {
     bind_binary<logical_and>(module, "logical_and", "a and b, elementwise (bool).");
     bind_binary<logical_or>(module, "logical_or", "a or b, elementwise (bool).");
     bind_binary<logical_xor>(module, "logical_xor", "Exactly one of a and b (bool).");
-    module.def("where",
-               [](const Tensor& condition, const py::object& a, const py::object& b) {
-                   if (py::isinstance<Tensor>(a)) {
-                       const auto left = a.cast<Tensor>();
-                       return where(condition, left, to_operand(b, left));
-                   }
-                   const Tensor right =
-                       py::isinstance<Tensor>(b) ? b.cast<Tensor>() : full({}, b.cast<double>());
-                   return where(condition, to_operand(a, right), right);
-               },
-               py::arg("condition"), py::arg("a"), py::arg("b"), "a where condition holds, else b.");
-    module.def("clamp", &clamp, py::arg("x"), py::arg("low"), py::arg("high"), "x limited to [low, high].");
+    module.def(
+        "where",
+        [](const Tensor& condition, const py::object& a, const py::object& b) {
+            if (py::isinstance<Tensor>(a)) {
+                const auto left = a.cast<Tensor>();
+                return where(condition, left, to_operand(b, left));
+            }
+            const Tensor right =
+                py::isinstance<Tensor>(b) ? b.cast<Tensor>() : full({}, b.cast<double>());
+            return where(condition, to_operand(a, right), right);
+        },
+        py::arg("condition"), py::arg("a"), py::arg("b"), "a where condition holds, else b.");
+    module.def("clamp", &clamp, py::arg("x"), py::arg("low"), py::arg("high"),
+               "x limited to [low, high].");
 
     const auto x = py::arg("x");
     module.def("negative", &negative, x, "-x.");
@@ -101,14 +109,15 @@ void bind_elementwise(py::module_& module) {
     module.def("relu", &relu, x, "max(x, 0).");
     module.def("silu", &silu, x, "x * sigmoid(x).");
     module.def("softplus", &softplus, x, "log(1 + exp(x)).");
-    module.def("gelu",
-               [](const Tensor& input, const std::string& approximate) {
-                   TEMPRA_CHECK(ConfigError, approximate == "none" || approximate == "tanh",
-                                "gelu: approximate='{}' given; choose 'none' or 'tanh'", approximate);
-                   return approximate == "tanh" ? gelu_tanh(input) : gelu(input);
-               },
-               x, py::kw_only(), py::arg("approximate") = "none",
-               "x * Phi(x); approximate='tanh' for the tanh form.");
+    module.def(
+        "gelu",
+        [](const Tensor& input, const std::string& approximate) {
+            TEMPRA_CHECK(ConfigError, approximate == "none" || approximate == "tanh",
+                         "gelu: approximate='{}' given; choose 'none' or 'tanh'", approximate);
+            return approximate == "tanh" ? gelu_tanh(input) : gelu(input);
+        },
+        x, py::kw_only(), py::arg("approximate") = "none",
+        "x * Phi(x); approximate='tanh' for the tanh form.");
     module.def("sign", &sign, x, "-1, 0 or 1.");
     module.def("floor", &floor, x, "Largest whole number <= x.");
     module.def("ceil", &ceil, x, "Smallest whole number >= x.");
@@ -123,15 +132,17 @@ void bind_layout(py::module_& module) {
                "Tensors joined along an existing dimension.");
     module.def("stack", &stack, py::arg("tensors"), py::arg("dim") = 0,
                "Tensors of one shape joined along a new dimension.");
-    module.def("split",
-               [](const Tensor& x, const std::vector<std::int64_t>& lengths, std::int64_t dim) {
-                   return split(x, lengths, dim);
-               },
-               py::arg("x"), py::arg("lengths"), py::arg("dim") = 0,
-               "Views of the given lengths, which add up to the size of the dimension.");
+    module.def(
+        "split",
+        [](const Tensor& x, const std::vector<std::int64_t>& lengths, std::int64_t dim) {
+            return split(x, lengths, dim);
+        },
+        py::arg("x"), py::arg("lengths"), py::arg("dim") = 0,
+        "Views of the given lengths, which add up to the size of the dimension.");
     module.def("gather", &gather, py::arg("x"), py::arg("dim"), py::arg("index"),
                "x[..., index, ...] along dim, as numpy.take_along_axis.");
-    module.def("scatter", &scatter, py::arg("x"), py::arg("dim"), py::arg("index"), py::arg("source"),
+    module.def("scatter", &scatter, py::arg("x"), py::arg("dim"), py::arg("index"),
+               py::arg("source"),
                "Copy of x with source written at index along dim; the last write wins.");
     module.def("scatter_add", &scatter_add, py::arg("x"), py::arg("dim"), py::arg("index"),
                py::arg("source"), "Copy of x with source added at index along dim.");

@@ -7,22 +7,28 @@ namespace tempra::python {
 
 void bind_runtime(py::module_& module) {
     module.def("get_num_threads", &num_threads, "Threads that take part in a kernel.");
-    module.def("set_num_threads", &set_num_threads, py::arg("count"), "Sets the number of threads.");
+    module.def("set_num_threads", &set_num_threads, py::arg("count"),
+               "Sets the number of threads.");
     module.def("current_isa", &current_isa_name, "Instruction set of the CPU kernels in use.");
     module.def("set_isa", &force_isa, py::arg("name"), "Forces an instruction set by name.");
-    module.def("supported_isas", &supported_isa_names, "Instruction sets this machine and build can run.");
-    module.def("memory_statistics", [] {
-        const MemoryUse use = memory_use();
-        py::dict result;
-        result["bytes_in_use"] = use.bytes_in_use;
-        result["peak_bytes_in_use"] = use.peak_bytes_in_use;
-        result["bytes_reserved"] = use.bytes_reserved;
-        result["peak_bytes_reserved"] = use.peak_bytes_reserved;
-        result["allocations"] = use.allocations;
-        return result;
-    }, "Bytes held by tensors and kernels, now and at the peak.");
+    module.def("supported_isas", &supported_isa_names,
+               "Instruction sets this machine and build can run.");
+    module.def(
+        "memory_statistics",
+        [] {
+            const MemoryUse use = memory_use();
+            py::dict result;
+            result["bytes_in_use"] = use.bytes_in_use;
+            result["peak_bytes_in_use"] = use.peak_bytes_in_use;
+            result["bytes_reserved"] = use.bytes_reserved;
+            result["peak_bytes_reserved"] = use.peak_bytes_reserved;
+            result["allocations"] = use.allocations;
+            return result;
+        },
+        "Bytes held by tensors and kernels, now and at the peak.");
     module.def("reset_peak_memory", &reset_peak_memory, "Starts a new measurement of the peak.");
-    module.def("release_free_memory", &release_free_memory, "Returns cached free blocks to the system.");
+    module.def("release_free_memory", &release_free_memory,
+               "Returns cached free blocks to the system.");
 }
 
 }  // namespace tempra::python

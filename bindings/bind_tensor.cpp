@@ -100,28 +100,29 @@ Tensor reflected_operator(const Tensor& self, const py::object& other) {
 
 void bind_dtype(py::module_& module) {
     py::enum_<DType> dtype(module, "DType", "Element type of a tensor.");
-    for (const DType value : {DType::f32, DType::bf16, DType::f16, DType::f64, DType::i64, DType::i32,
-                              DType::u32, DType::u16, DType::u8, DType::boolean}) {
+    for (const DType value : {DType::f32, DType::bf16, DType::f16, DType::f64, DType::i64,
+                              DType::i32, DType::u32, DType::u16, DType::u8, DType::boolean}) {
         dtype.value(value == DType::boolean ? "boolean" : name_of(value), value);
     }
-    dtype.def_property_readonly("itemsize", [](DType self) { return size_of(self); },
-                                "Bytes of an element.");
+    dtype.def_property_readonly(
+        "itemsize", [](DType self) { return size_of(self); }, "Bytes of an element.");
     dtype.def(py::init([](const std::string& name) {
         for (int i = 0; i <= static_cast<int>(DType::boolean); ++i) {
             if (name == name_of(static_cast<DType>(i))) return static_cast<DType>(i);
         }
-        throw DtypeError(format("dtype: '{}' is not a dtype; choose f32, bf16, f16, f64, i64, i32, u32, "
-                                "u16, u8 or bool",
-                                name));
+        throw DtypeError(
+            format("dtype: '{}' is not a dtype; choose f32, bf16, f16, f64, i64, i32, u32, "
+                   "u16, u8 or bool",
+                   name));
     }));
     py::implicitly_convertible<py::str, DType>();
 }
 
 void bind_attributes(py::class_<Tensor>& tensor) {
-    tensor
-        .def_property_readonly("shape", [](const Tensor& x) { return to_tuple(x.sizes()); })
-        .def_property_readonly("strides", [](const Tensor& x) { return to_tuple(x.strides()); },
-                               "Steps between elements, counted in elements.")
+    tensor.def_property_readonly("shape", [](const Tensor& x) { return to_tuple(x.sizes()); })
+        .def_property_readonly(
+            "strides", [](const Tensor& x) { return to_tuple(x.strides()); },
+            "Steps between elements, counted in elements.")
         .def_property_readonly("dtype", &Tensor::dtype)
         .def_property_readonly("device", [](const Tensor& x) { return format("{}", x.device()); })
         .def_property_readonly("ndim", &Tensor::dimensions)
@@ -129,8 +130,9 @@ void bind_attributes(py::class_<Tensor>& tensor) {
         .def_property_readonly("is_leaf", &Tensor::is_leaf)
         .def_property_readonly("is_contiguous", &Tensor::is_contiguous)
         .def_property_readonly("version", &Tensor::version)
-        .def_property_readonly("data_pointer",
-                               [](const Tensor& x) { return reinterpret_cast<std::uintptr_t>(x.data()); })
+        .def_property_readonly(
+            "data_pointer",
+            [](const Tensor& x) { return reinterpret_cast<std::uintptr_t>(x.data()); })
         .def_property("requires_grad", &Tensor::requires_grad,
                       [](Tensor& x, bool value) { x.set_requires_grad(value); })
         .def_property(
@@ -143,13 +145,14 @@ void bind_attributes(py::class_<Tensor>& tensor) {
             })
         .def("numel", &Tensor::numel)
         .def("size", &Tensor::size, py::arg("dim"))
-        .def("item", [](const Tensor& x) -> py::object {
-            if (is_floating(x.dtype())) return py::float_(x.item());
-            if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
-            TEMPRA_CHECK(ShapeError, x.numel() == 1, "item: needs exactly one element, got shape {}",
-                         x.sizes());
-            return py::int_(cast(x, DType::i64).data_as<std::int64_t>()[0]);
-        })
+        .def("item",
+             [](const Tensor& x) -> py::object {
+                 if (is_floating(x.dtype())) return py::float_(x.item());
+                 if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
+                 TEMPRA_CHECK(ShapeError, x.numel() == 1,
+                              "item: needs exactly one element, got shape {}", x.sizes());
+                 return py::int_(cast(x, DType::i64).data_as<std::int64_t>()[0]);
+             })
         .def("__len__",
              [](const Tensor& x) {
                  TEMPRA_CHECK(ShapeError, x.dimensions() > 0, "len: a 0-d tensor has no length");
@@ -160,64 +163,89 @@ void bind_attributes(py::class_<Tensor>& tensor) {
         .def("__int__", [](const Tensor& x) { return static_cast<std::int64_t>(x.item()); })
         .def("__repr__", [](const Tensor& x) { return to_string(x); });
     tensor.attr("__hash__") = py::cpp_function(
-        [](const Tensor& x) { return reinterpret_cast<std::intptr_t>(x.identity()); }, py::is_method(tensor));
+        [](const Tensor& x) { return reinterpret_cast<std::intptr_t>(x.identity()); },
+        py::is_method(tensor));
 }
 
 void bind_conversions(py::class_<Tensor>& tensor) {
     tensor.def("numpy", &to_numpy, "NumPy array that shares this tensor's memory.")
-        .def("__array__",
-             [](const Tensor& x, const py::object& dtype, const py::object& /*copy*/) {
-                 const py::object array = to_numpy(x);
-                 return dtype.is_none() ? array : array.attr("astype")(dtype);
-             },
-             py::arg("dtype") = py::none(), py::arg("copy") = py::none())
-        .def("tolist", [](const Tensor& x) {
-            return to_numpy(x.dtype() == DType::bf16 ? cast(x, DType::f32) : x).attr("tolist")();
-        })
+        .def(
+            "__array__",
+            [](const Tensor& x, const py::object& dtype, const py::object& /*copy*/) {
+                const py::object array = to_numpy(x);
+                return dtype.is_none() ? array : array.attr("astype")(dtype);
+            },
+            py::arg("dtype") = py::none(), py::arg("copy") = py::none())
+        .def("tolist",
+             [](const Tensor& x) {
+                 return to_numpy(x.dtype() == DType::bf16 ? cast(x, DType::f32) : x)
+                     .attr("tolist")();
+             })
         .def("__dlpack__",
-             [](const Tensor& x, const py::kwargs& /*stream, max_version, ...*/) { return to_dlpack(x); })
+             [](const Tensor& x, const py::kwargs& /*stream, max_version, ...*/) {
+                 return to_dlpack(x);
+             })
         .def("__dlpack_device__", [](const Tensor& /*x*/) { return py::make_tuple(1, 0); })
-        .def("requires_grad_",
-             [](Tensor& x, bool value) { return x.set_requires_grad(value); }, py::arg("value") = true)
-        .def("backward",
-             [](const Tensor& x, const std::optional<Tensor>& gradient, bool retain_graph) {
-                 const py::gil_scoped_release release;
-                 backward(x, gradient.value_or(Tensor()), retain_graph);
-             },
-             py::arg("gradient") = py::none(), py::kw_only(), py::arg("retain_graph") = false)
+        .def(
+            "requires_grad_", [](Tensor& x, bool value) { return x.set_requires_grad(value); },
+            py::arg("value") = true)
+        .def(
+            "backward",
+            [](const Tensor& x, const std::optional<Tensor>& gradient, bool retain_graph) {
+                const py::gil_scoped_release release;
+                backward(x, gradient.value_or(Tensor()), retain_graph);
+            },
+            py::arg("gradient") = py::none(), py::kw_only(), py::arg("retain_graph") = false)
         .def("detach", &Tensor::detach)
         .def("clone", &clone)
         .def("contiguous", &contiguous)
         .def("to", &cast, py::arg("dtype"))
-        .def("copy_", [](const Tensor& x, const Tensor& source) { copy_(x, source); return x; })
-        .def("fill_", [](const Tensor& x, double value) { fill_(x, value); return x; })
-        .def("zero_", [](const Tensor& x) { fill_(x, 0); return x; });
+        .def("copy_",
+             [](const Tensor& x, const Tensor& source) {
+                 copy_(x, source);
+                 return x;
+             })
+        .def("fill_",
+             [](const Tensor& x, double value) {
+                 fill_(x, value);
+                 return x;
+             })
+        .def("zero_", [](const Tensor& x) {
+            fill_(x, 0);
+            return x;
+        });
 }
 
 void bind_views(py::class_<Tensor>& tensor) {
     tensor
-        .def("reshape", [](const Tensor& x, const py::args& sizes) {
-            return reshape(x, sizes_from_arguments(sizes));
-        })
-        .def("view", [](const Tensor& x, const py::args& sizes) {
-            const Tensor result = reshape(x, sizes_from_arguments(sizes));
-            TEMPRA_CHECK(ShapeError, result.numel() == 0 || result.data() == x.data(),
-                         "view: shape {} with strides {} cannot be seen as {} without a copy; use reshape",
-                         x.sizes(), x.strides(), result.sizes());
-            return result;
-        })
-        .def("expand", [](const Tensor& x, const py::args& sizes) {
-            return expand(x, sizes_from_arguments(sizes));
-        })
-        .def("permute", [](const Tensor& x, const py::args& order) {
-            const Shape dimensions = sizes_from_arguments(order);
-            return permute(x, std::span(dimensions.begin(), static_cast<size_t>(dimensions.dimensions())));
-        })
+        .def("reshape",
+             [](const Tensor& x, const py::args& sizes) {
+                 return reshape(x, sizes_from_arguments(sizes));
+             })
+        .def("view",
+             [](const Tensor& x, const py::args& sizes) {
+                 const Tensor result = reshape(x, sizes_from_arguments(sizes));
+                 TEMPRA_CHECK(ShapeError, result.numel() == 0 || result.data() == x.data(),
+                              "view: shape {} with strides {} cannot be seen as {} without a copy; "
+                              "use reshape",
+                              x.sizes(), x.strides(), result.sizes());
+                 return result;
+             })
+        .def("expand", [](const Tensor& x,
+                          const py::args& sizes) { return expand(x, sizes_from_arguments(sizes)); })
+        .def("permute",
+             [](const Tensor& x, const py::args& order) {
+                 const Shape dimensions = sizes_from_arguments(order);
+                 return permute(x, std::span(dimensions.begin(),
+                                             static_cast<size_t>(dimensions.dimensions())));
+             })
         .def("transpose", &transpose, py::arg("dim0"), py::arg("dim1"))
-        .def_property_readonly("T", [](const Tensor& x) {
-            TEMPRA_CHECK(ShapeError, x.dimensions() == 2, "T: needs 2 dimensions, got shape {}", x.sizes());
-            return transpose(x, 0, 1);
-        })
+        .def_property_readonly("T",
+                               [](const Tensor& x) {
+                                   TEMPRA_CHECK(ShapeError, x.dimensions() == 2,
+                                                "T: needs 2 dimensions, got shape {}", x.sizes());
+                                   return transpose(x, 0, 1);
+                               })
         .def("narrow", &narrow, py::arg("dim"), py::arg("start"), py::arg("length"))
         .def("squeeze", &squeeze, py::arg("dim"))
         .def("unsqueeze", &unsqueeze, py::arg("dim"))
@@ -274,15 +302,18 @@ void bind_reductions(py::class_<Tensor>& tensor) {
 
 void bind_tensor(py::module_& module) {
     bind_dtype(module);
-    py::class_<Tensor> tensor(module, "Tensor",
-                              "Values of one dtype in a strided layout; copies of the handle share them.");
+    py::class_<Tensor> tensor(
+        module, "Tensor",
+        "Values of one dtype in a strided layout; copies of the handle share them.");
     bind_attributes(tensor);
     bind_conversions(tensor);
     bind_views(tensor);
     bind_operators(tensor);
     bind_reductions(tensor);
-    module.def("from_numpy", &from_numpy, py::arg("array"), "Tensor that shares a NumPy array's memory.");
-    module.def("from_dlpack", &from_dlpack, py::arg("object"), "Tensor that shares a DLPack object's memory.");
+    module.def("from_numpy", &from_numpy, py::arg("array"),
+               "Tensor that shares a NumPy array's memory.");
+    module.def("from_dlpack", &from_dlpack, py::arg("object"),
+               "Tensor that shares a DLPack object's memory.");
 }
 
 }  // namespace tempra::python

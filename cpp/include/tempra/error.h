@@ -75,9 +75,9 @@ template <class... Arguments>
 }  // namespace tempra
 
 // Throws `ErrorType(format(...))` when `condition` is false.
-#define TEMPRA_CHECK(ErrorType, condition, ...)                \
-    do {                                                       \
-        if (!(condition)) [[unlikely]] {                       \
-            throw ErrorType(::tempra::format(__VA_ARGS__));    \
-        }                                                      \
+#define TEMPRA_CHECK(ErrorType, condition, ...)             \
+    do {                                                    \
+        if (!(condition)) [[unlikely]] {                    \
+            throw ErrorType(::tempra::format(__VA_ARGS__)); \
+        }                                                   \
     } while (false)

@@ -14,7 +14,8 @@ namespace tempra {
 class Shape {
   public:
     Shape() = default;
-    Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.end())) {}
+    Shape(std::initializer_list<std::int64_t> sizes)
+        : Shape(std::span(sizes.begin(), sizes.end())) {}
     explicit Shape(std::span<const std::int64_t> sizes) {
         TEMPRA_CHECK(ShapeError, sizes.size() <= kMaxDimensions,
                      "shape: {} dimensions given, at most {} are supported", sizes.size(),
@@ -65,7 +66,8 @@ using Strides = Shape;
 // NumPy broadcasting; `operation` opens the error message.
 [[nodiscard]] Shape broadcast_shapes(const char* operation, const Shape& a, const Shape& b);
 // Maps a possibly negative dimension into [0, dimensions); raises ShapeError.
-[[nodiscard]] int normalize_dimension(const char* operation, std::int64_t dimension, int dimensions);
+[[nodiscard]] int normalize_dimension(const char* operation, std::int64_t dimension,
+                                      int dimensions);
 
 // Prints "[2, 3]".
 std::ostream& operator<<(std::ostream& out, const Shape& shape);

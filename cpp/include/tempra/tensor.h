@@ -18,7 +18,12 @@ class TensorAccess;
 
 class Tensor {
   public:
-    Tensor() = default;  // absent; every accessor but defined() needs a defined tensor
+    Tensor() noexcept;  // absent; every accessor but defined() needs a defined tensor
+    Tensor(const Tensor& other) noexcept;
+    Tensor(Tensor&& other) noexcept;
+    Tensor& operator=(const Tensor& other) noexcept;
+    Tensor& operator=(Tensor&& other) noexcept;
+    ~Tensor();
 
     [[nodiscard]] bool defined() const noexcept { return static_cast<bool>(impl_); }
     [[nodiscard]] const Shape& sizes() const;

@@ -5,7 +5,8 @@
 // plain views and return a status, never throw. Unless a comment says otherwise:
 //   - views may be strided; sizes were checked by the op layer; outputs do not alias inputs, except
 //     that elementwise kernels allow an output identical to an input (same data, same strides);
-//   - "compute dtype" T is f32 or bf16 on every ISA and also f64 on the baseline table (the op layer
+//   - "compute dtype" T is f32 or bf16 on every ISA and also f64 on the baseline table (the op
+//   layer
 //     sends any other dtype to the baseline table);
 //   - arithmetic is done in fp32 (f64 for f64) and rounded once, at the store;
 //   - results do not depend on the number of threads; there are no float atomics;
@@ -31,16 +32,53 @@ struct KernelContext {
 };
 
 enum class UnaryOp : std::int32_t {
-    negative, absolute, exp, log, log1p, expm1, sqrt, rsqrt, reciprocal, square, sin, cos, tanh, erf,
-    sigmoid, relu, silu, softplus, gelu, gelu_tanh, sign, floor, ceil, round,
-    logical_not, is_finite, is_nan,  // output is bool
+    negative,
+    absolute,
+    exp,
+    log,
+    log1p,
+    expm1,
+    sqrt,
+    rsqrt,
+    reciprocal,
+    square,
+    sin,
+    cos,
+    tanh,
+    erf,
+    sigmoid,
+    relu,
+    silu,
+    softplus,
+    gelu,
+    gelu_tanh,
+    sign,
+    floor,
+    ceil,
+    round,
+    logical_not,
+    is_finite,
+    is_nan,  // output is bool
     count_
 };
 
 enum class BinaryOp : std::int32_t {
-    add, subtract, multiply, divide, power, maximum, minimum,
-    equal, not_equal, less, less_equal, greater, greater_equal,  // output is bool
-    logical_and, logical_or, logical_xor,                        // bool in, bool out
+    add,
+    subtract,
+    multiply,
+    divide,
+    power,
+    maximum,
+    minimum,
+    equal,
+    not_equal,
+    less,
+    less_equal,
+    greater,
+    greater_equal,  // output is bool
+    logical_and,
+    logical_or,
+    logical_xor,  // bool in, bool out
     count_
 };
 
@@ -66,7 +104,8 @@ struct PhiloxKey {
 // (transposition is expressed by strides); c is that dtype or f32, with unit column stride.
 // bias [n]: T or f32. residual [m, n]: dtype of c. pre_activation [m, n] (written, dtype of c): the
 // value before the activation, for the backward pass. activation_input [m, n] (read): when present
-// the result is (a @ b) * activation'(activation_input), the backward epilogue; bias is then absent.
+// the result is (a @ b) * activation'(activation_input), the backward epilogue; bias is then
+// absent.
 struct GemmArguments {
     TensorView a, b, c;
     TensorView bias, residual, pre_activation, activation_input;
@@ -122,7 +161,8 @@ struct LinearCrossEntropyArguments {
     std::int32_t accumulate = 1;
 };
 
-// One parameter's range of an arena. Segments ascend by offset and do not overlap (else kKernelFailed).
+// One parameter's range of an arena. Segments ascend by offset and do not overlap (else
+// kKernelFailed).
 struct ArenaSegment {
     std::int64_t offset;
     std::int64_t length;
@@ -140,13 +180,13 @@ struct AdamWGroup {
 
 // What varies from step to step; lives in device memory so that a step can be captured whole.
 struct StepScalars {
-    double step_count;       // updates applied so far, including the current one once prepared
+    double step_count;  // updates applied so far, including the current one once prepared
     float learning_rate;
-    float gradient_scale;    // multiplies every gradient: 1 / valid tokens, 1 / loss scale
-    float max_gradient_norm; // 0: no clipping
-    float clip_coefficient;  // written by prepare_step
-    float gradient_norm;     // written by prepare_step, of the scaled gradient
-    std::int32_t skip;       // written by prepare_step: not 0 when the norm is not finite
+    float gradient_scale;     // multiplies every gradient: 1 / valid tokens, 1 / loss scale
+    float max_gradient_norm;  // 0: no clipping
+    float clip_coefficient;   // written by prepare_step
+    float gradient_norm;      // written by prepare_step, of the scaled gradient
+    std::int32_t skip;        // written by prepare_step: not 0 when the norm is not finite
     std::int32_t skipped_in_a_row;
     std::int32_t skipped_total;
 };
@@ -168,41 +208,53 @@ struct KernelTable {
 
     // elementwise
     KernelStatus (*fill)(const KernelContext&, const TensorView& out, double value) = nullptr;
-    KernelStatus (*arange)(const KernelContext&, const TensorView& out, double start, double step) = nullptr;
+    KernelStatus (*arange)(const KernelContext&, const TensorView& out, double start,
+                           double step) = nullptr;
     // Same sizes, any dtypes, any strides; float to integer truncates, to bool tests != 0.
-    KernelStatus (*copy)(const KernelContext&, const TensorView& in, const TensorView& out) = nullptr;
+    KernelStatus (*copy)(const KernelContext&, const TensorView& in,
+                         const TensorView& out) = nullptr;
     // out += in, rounding once; dtypes may differ (floating only).
-    KernelStatus (*accumulate)(const KernelContext&, const TensorView& in, const TensorView& out) = nullptr;
-    KernelStatus (*unary)(const KernelContext&, UnaryOp op, const TensorView& in, const TensorView& out) = nullptr;
-    // grad_in = grad_out * op'(in); `out` is the op's output, for ops whose derivative is simplest in it.
-    KernelStatus (*unary_backward)(const KernelContext&, UnaryOp op, const TensorView& in, const TensorView& out,
-                                   const TensorView& grad_out, const TensorView& grad_in) = nullptr;
-    // a, b and out have equal sizes (broadcast by zero strides); a and b equal dtypes (floats, and i64, i32
-    // for arithmetic and comparison on the baseline table; bool for logical ops).
-    KernelStatus (*binary)(const KernelContext&, BinaryOp op, const TensorView& a, const TensorView& b,
-                           const TensorView& out) = nullptr;
+    KernelStatus (*accumulate)(const KernelContext&, const TensorView& in,
+                               const TensorView& out) = nullptr;
+    KernelStatus (*unary)(const KernelContext&, UnaryOp op, const TensorView& in,
+                          const TensorView& out) = nullptr;
+    // grad_in = grad_out * op'(in); `out` is the op's output, for ops whose derivative is simplest
+    // in it.
+    KernelStatus (*unary_backward)(const KernelContext&, UnaryOp op, const TensorView& in,
+                                   const TensorView& out, const TensorView& grad_out,
+                                   const TensorView& grad_in) = nullptr;
+    // a, b and out have equal sizes (broadcast by zero strides); a and b equal dtypes (floats, and
+    // i64, i32 for arithmetic and comparison on the baseline table; bool for logical ops).
+    KernelStatus (*binary)(const KernelContext&, BinaryOp op, const TensorView& a,
+                           const TensorView& b, const TensorView& out) = nullptr;
     KernelStatus (*where)(const KernelContext&, const TensorView& condition, const TensorView& a,
                           const TensorView& b, const TensorView& out) = nullptr;
     KernelStatus (*clamp)(const KernelContext&, const TensorView& in, double low, double high,
                           const TensorView& out) = nullptr;
 
     // reductions: `out` has the dimensions of `in`, with size 1 where reduced
-    KernelStatus (*reduce)(const KernelContext&, ReduceOp op, const TensorView& in, const TensorView& out) = nullptr;
+    KernelStatus (*reduce)(const KernelContext&, ReduceOp op, const TensorView& in,
+                           const TensorView& out) = nullptr;
     // Index of the first extreme along `dimension` (NaN counts as extreme); out i64, size 1 there.
     KernelStatus (*arg_reduce)(const KernelContext&, std::int32_t maximum, const TensorView& in,
                                std::int32_t dimension, const TensorView& out) = nullptr;
-    KernelStatus (*cumulative_sum)(const KernelContext&, const TensorView& in, std::int32_t dimension,
-                                   std::int32_t reverse, const TensorView& out) = nullptr;
-    // Stable; NaN sorts as the largest. indices i64. `values.size(dimension)` = k <= the input's: the first k.
-    KernelStatus (*sort)(const KernelContext&, const TensorView& in, std::int32_t dimension, std::int32_t descending,
-                         const TensorView& values, const TensorView& indices) = nullptr;
+    KernelStatus (*cumulative_sum)(const KernelContext&, const TensorView& in,
+                                   std::int32_t dimension, std::int32_t reverse,
+                                   const TensorView& out) = nullptr;
+    // Stable; NaN sorts as the largest. indices i64. `values.size(dimension)` = k <= the input's:
+    // the first k.
+    KernelStatus (*sort)(const KernelContext&, const TensorView& in, std::int32_t dimension,
+                         std::int32_t descending, const TensorView& values,
+                         const TensorView& indices) = nullptr;
 
-    // indexing: index i64 or i32, sizes as NumPy take_along_axis; negative or too large: kKernelIndexOutOfRange
+    // indexing: index i64 or i32, sizes as NumPy take_along_axis; negative or too large:
+    // kKernelIndexOutOfRange
     KernelStatus (*gather)(const KernelContext&, const TensorView& in, std::int32_t dimension,
                            const TensorView& index, const TensorView& out) = nullptr;
     // out[index] = source (last one wins) or += source, in order of position: deterministic.
     KernelStatus (*scatter)(const KernelContext&, const TensorView& source, std::int32_t dimension,
-                            const TensorView& index, std::int32_t add, const TensorView& out) = nullptr;
+                            const TensorView& index, std::int32_t add,
+                            const TensorView& out) = nullptr;
 
     // matrix products
     KernelStatus (*gemm)(const KernelContext&, const GemmArguments&) = nullptr;
@@ -212,62 +264,78 @@ struct KernelTable {
     // rows: [rows, columns], unit column stride
     KernelStatus (*softmax)(const KernelContext&, const TensorView& in, std::int32_t logarithm,
                             const TensorView& out) = nullptr;
-    KernelStatus (*softmax_backward)(const KernelContext&, const TensorView& out, const TensorView& grad_out,
-                                     std::int32_t logarithm, const TensorView& grad_in) = nullptr;
-    // weight, bias [columns]: T or f32, bias (and weight) may be absent; mean, rstd [rows] f32 (f64 for f64)
+    KernelStatus (*softmax_backward)(const KernelContext&, const TensorView& out,
+                                     const TensorView& grad_out, std::int32_t logarithm,
+                                     const TensorView& grad_in) = nullptr;
+    // weight, bias [columns]: T or f32, bias (and weight) may be absent; mean, rstd [rows] f32 (f64
+    // for f64)
     KernelStatus (*layer_norm)(const KernelContext&, const TensorView& x, const TensorView& weight,
                                const TensorView& bias, double epsilon, const TensorView& out,
                                const TensorView& mean, const TensorView& rstd) = nullptr;
     // grad_x overwritten; grad_weight, grad_bias (f32, or f64 for f64; may be absent) are added to.
-    KernelStatus (*layer_norm_backward)(const KernelContext&, const TensorView& grad_out, const TensorView& x,
-                                        const TensorView& weight, const TensorView& mean, const TensorView& rstd,
+    KernelStatus (*layer_norm_backward)(const KernelContext&, const TensorView& grad_out,
+                                        const TensorView& x, const TensorView& weight,
+                                        const TensorView& mean, const TensorView& rstd,
                                         const TensorView& grad_x, const TensorView& grad_weight,
                                         const TensorView& grad_bias) = nullptr;
-    KernelStatus (*rms_norm)(const KernelContext&, const TensorView& x, const TensorView& weight, double epsilon,
-                             const TensorView& out, const TensorView& rstd) = nullptr;
-    KernelStatus (*rms_norm_backward)(const KernelContext&, const TensorView& grad_out, const TensorView& x,
-                                      const TensorView& weight, const TensorView& rstd, const TensorView& grad_x,
+    KernelStatus (*rms_norm)(const KernelContext&, const TensorView& x, const TensorView& weight,
+                             double epsilon, const TensorView& out,
+                             const TensorView& rstd) = nullptr;
+    KernelStatus (*rms_norm_backward)(const KernelContext&, const TensorView& grad_out,
+                                      const TensorView& x, const TensorView& weight,
+                                      const TensorView& rstd, const TensorView& grad_x,
                                       const TensorView& grad_weight) = nullptr;
     // out = silu(gate) * up; [rows, columns] each
     KernelStatus (*swiglu)(const KernelContext&, const TensorView& gate, const TensorView& up,
                            const TensorView& out) = nullptr;
-    KernelStatus (*swiglu_backward)(const KernelContext&, const TensorView& gate, const TensorView& up,
-                                    const TensorView& grad_out, const TensorView& grad_gate,
+    KernelStatus (*swiglu_backward)(const KernelContext&, const TensorView& gate,
+                                    const TensorView& up, const TensorView& grad_out,
+                                    const TensorView& grad_gate,
                                     const TensorView& grad_up) = nullptr;
-    // x, out [tokens, heads, head_dim], unit last stride, out may be x; positions [tokens] i64 or i32;
-    // cosines, sines [max_position, rotary_dim / 2] f32. `interleaved`: pairs (2i, 2i + 1), else
-    // (i, i + rotary_dim / 2). `inverse` rotates back: the backward pass. Elements past rotary_dim are copied.
+    // x, out [tokens, heads, head_dim], unit last stride, out may be x; positions [tokens] i64 or
+    // i32; cosines, sines [max_position, rotary_dim / 2] f32. `interleaved`: pairs (2i, 2i + 1),
+    // else (i, i + rotary_dim / 2). `inverse` rotates back: the backward pass. Elements past
+    // rotary_dim are copied.
     KernelStatus (*rotary)(const KernelContext&, const TensorView& x, const TensorView& positions,
-                           const TensorView& cosines, const TensorView& sines, std::int32_t interleaved,
-                           std::int32_t inverse, const TensorView& out) = nullptr;
+                           const TensorView& cosines, const TensorView& sines,
+                           std::int32_t interleaved, std::int32_t inverse,
+                           const TensorView& out) = nullptr;
 
     // weight [vocabulary, width] (T or f32), indices [tokens] i64 or i32, out [tokens, width] T
-    KernelStatus (*embedding)(const KernelContext&, const TensorView& weight, const TensorView& indices,
-                              const TensorView& out) = nullptr;
+    KernelStatus (*embedding)(const KernelContext&, const TensorView& weight,
+                              const TensorView& indices, const TensorView& out) = nullptr;
     // grad_weight (f32, or f64) is added to, rows in order of position: deterministic
-    KernelStatus (*embedding_backward)(const KernelContext&, const TensorView& grad_out, const TensorView& indices,
+    KernelStatus (*embedding_backward)(const KernelContext&, const TensorView& grad_out,
+                                       const TensorView& indices,
                                        const TensorView& grad_weight) = nullptr;
     KernelStatus (*attention)(const KernelContext&, const AttentionArguments&) = nullptr;
-    KernelStatus (*attention_backward)(const KernelContext&, const AttentionBackwardArguments&) = nullptr;
-    KernelStatus (*linear_cross_entropy)(const KernelContext&, const LinearCrossEntropyArguments&) = nullptr;
+    KernelStatus (*attention_backward)(const KernelContext&,
+                                       const AttentionBackwardArguments&) = nullptr;
+    KernelStatus (*linear_cross_entropy)(const KernelContext&,
+                                         const LinearCrossEntropyArguments&) = nullptr;
 
     // randomness
     // uniform: [a, b); normal: mean a, standard deviation b.
-    KernelStatus (*random_fill)(const KernelContext&, RandomDistribution, double a, double b, const PhiloxKey&,
-                                const TensorView& out) = nullptr;
-    // in, out [rows, columns]: out = in * keep / (1 - probability); the backward pass is the same call.
-    KernelStatus (*dropout)(const KernelContext&, const TensorView& in, double probability, const PhiloxKey&,
-                            const TensorView& out) = nullptr;
-    // One draw a row from unnormalised log-probabilities [rows, columns] (-inf: never); out i64 [rows].
+    KernelStatus (*random_fill)(const KernelContext&, RandomDistribution, double a, double b,
+                                const PhiloxKey&, const TensorView& out) = nullptr;
+    // in, out [rows, columns]: out = in * keep / (1 - probability); the backward pass is the same
+    // call.
+    KernelStatus (*dropout)(const KernelContext&, const TensorView& in, double probability,
+                            const PhiloxKey&, const TensorView& out) = nullptr;
+    // One draw a row from unnormalised log-probabilities [rows, columns] (-inf: never); out i64
+    // [rows].
     KernelStatus (*categorical)(const KernelContext&, const TensorView& logits, const PhiloxKey&,
                                 const TensorView& out) = nullptr;
 
     // optimizer, over arenas
     // Adds up squares over all unfrozen segments in a fixed order; *out in double.
-    KernelStatus (*sum_of_squares)(const KernelContext&, const float* data, const ArenaSegment* segments,
-                                   std::int64_t segment_count, double* out) = nullptr;
-    // Turns the sum of squares into norm, clip coefficient and skip flag; advances step_count unless skipped.
-    KernelStatus (*prepare_step)(const KernelContext&, const double* sum_of_squares, StepScalars*) = nullptr;
+    KernelStatus (*sum_of_squares)(const KernelContext&, const float* data,
+                                   const ArenaSegment* segments, std::int64_t segment_count,
+                                   double* out) = nullptr;
+    // Turns the sum of squares into norm, clip coefficient and skip flag; advances step_count
+    // unless skipped.
+    KernelStatus (*prepare_step)(const KernelContext&, const double* sum_of_squares,
+                                 StepScalars*) = nullptr;
     KernelStatus (*adamw)(const KernelContext&, const AdamWArguments&) = nullptr;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dispatch/select.h"
+#include "tempra/error.h"
 #include "tempra/tensor.h"
 
 namespace tempra {
@@ -12,6 +13,8 @@ template <class Kernel, class... Arguments>
 void launch(const char* operation, const Tensor& chooser, Kernel KernelTable::*kernel,
             const Arguments&... arguments) {
     const KernelTable& table = kernels_for(chooser.device(), chooser.dtype());
+    TEMPRA_CHECK(DeviceError, table.*kernel != nullptr, "{}: device {} has no kernel for it",
+                 operation, chooser.device());
     check_status((table.*kernel)(KernelContext{}, arguments...), operation, chooser.dtype());
 }
 

@@ -18,8 +18,8 @@ std::vector<std::string> supported_isa_names() {
 
 MemoryUse memory_use() {
     const MemoryStatistics pool = pool_statistics();
-    return {pool.bytes_in_use, pool.peak_bytes_in_use, pool.bytes_reserved, pool.peak_bytes_reserved,
-            pool.allocations};
+    return {pool.bytes_in_use, pool.peak_bytes_in_use, pool.bytes_reserved,
+            pool.peak_bytes_reserved, pool.allocations};
 }
 void reset_peak_memory() { pool_reset_peak(); }
 void release_free_memory() { pool_trim(); }

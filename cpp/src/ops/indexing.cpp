@@ -26,9 +26,8 @@ void check_index_shape(const char* name, const Tensor& x, int axis, const Tensor
     for (int i = 0; fits && i < x.dimensions(); ++i) {
         fits = i == axis || index.size(i) == x.size(i);
     }
-    TEMPRA_CHECK(ShapeError, fits,
-                 "{}: index shape {} must equal shape {} outside dimension {}", name, index.sizes(),
-                 x.sizes(), axis);
+    TEMPRA_CHECK(ShapeError, fits, "{}: index shape {} must equal shape {} outside dimension {}",
+                 name, index.sizes(), x.sizes(), axis);
 }
 
 struct GatherNode : PrimitiveNode {
@@ -53,9 +52,10 @@ struct ScatterNode : PrimitiveNode {
         const Tensor& where_to = index.get(name());
         std::vector<Tensor> results(2);
         if (needed[0] != 0) {
-            results[0] = add ? grads[0]
-                             : scatter(grads[0], dimension, where_to,
-                                       zeros(where_to.sizes(), grads[0].dtype(), grads[0].device()));
+            results[0] =
+                add ? grads[0]
+                    : scatter(grads[0], dimension, where_to,
+                              zeros(where_to.sizes(), grads[0].dtype(), grads[0].device()));
         }
         if (needed[1] != 0) {
             Tensor source = gather(grads[0], dimension, where_to);
@@ -87,7 +87,8 @@ Tensor scatter_into(const char* name, const Tensor& x, std::int64_t dimension, c
     const int axis = normalize_dimension(name, dimension, x.dimensions());
     check_index_shape(name, x, axis, index);
     TEMPRA_CHECK(ShapeError, source.sizes() == index.sizes(),
-                 "{}: source shape {} must equal index shape {}", name, source.sizes(), index.sizes());
+                 "{}: source shape {} must equal index shape {}", name, source.sizes(),
+                 index.sizes());
     TEMPRA_CHECK(DtypeError, source.dtype() == x.dtype(), "{}: dtypes {} and {} differ", name,
                  x.dtype(), source.dtype());
     const Tensor positions = checked_index(name, index, x.size(axis));

@@ -17,6 +17,14 @@ TensorImpl& checked(const Tensor& tensor) {
 
 }  // namespace
 
+// Defined here, where TensorImpl is complete.
+Tensor::Tensor() noexcept = default;
+Tensor::Tensor(const Tensor& other) noexcept = default;
+Tensor::Tensor(Tensor&& other) noexcept = default;
+Tensor& Tensor::operator=(const Tensor& other) noexcept = default;
+Tensor& Tensor::operator=(Tensor&& other) noexcept = default;
+Tensor::~Tensor() = default;
+
 const Shape& Tensor::sizes() const { return checked(*this).sizes; }
 const Strides& Tensor::strides() const { return checked(*this).strides; }
 int Tensor::dimensions() const { return checked(*this).sizes.dimensions(); }

@@ -28,7 +28,8 @@ void print_values(std::ostringstream& out, const Tensor& x, bool shorten, int in
     const bool innermost = x.dimensions() == 1;
     out << '[';
     for (std::int64_t i = 0; i < size; ++i) {
-        if (i > 0) out << (innermost ? ", " : ",\n" + std::string(static_cast<size_t>(indent) + 1, ' '));
+        if (i > 0)
+            out << (innermost ? ", " : ",\n" + std::string(static_cast<size_t>(indent) + 1, ' '));
         if (shorten && size > 2 * kEdgeItems && i == kEdgeItems) {
             out << "...";
             i = size - kEdgeItems - 1;

@@ -7,8 +7,8 @@ namespace tempra {
 
 // out[i][j] = x[i][index[i][j]] (along `dimension`): sizes of `index`, as NumPy take_along_axis.
 [[nodiscard]] Tensor gather(const Tensor& x, std::int64_t dimension, const Tensor& index);
-// x with source[i][j] added at (or written to) index[i][j] along `dimension`; repeated indices add up
-// (the last one wins), in order of position.
+// x with source[i][j] added at (or written to) index[i][j] along `dimension`; repeated indices add
+// up (the last one wins), in order of position.
 [[nodiscard]] Tensor scatter_add(const Tensor& x, std::int64_t dimension, const Tensor& index,
                                  const Tensor& source);
 [[nodiscard]] Tensor scatter(const Tensor& x, std::int64_t dimension, const Tensor& index,
