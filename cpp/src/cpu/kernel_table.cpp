@@ -6,8 +6,11 @@ namespace tempra::cpu::TEMPRA_ISA {
 void fill_kernel_table(KernelTable& table) {
     register_adamw(table);
     register_attention(table);
-    register_elementwise(table);
+    register_copy(table);
+    register_elementwise_binary(table);
+    register_elementwise_unary(table);
     register_embedding(table);
+    register_fill(table);
     register_gemm(table);
     register_grad_norm(table);
     register_indexing(table);

@@ -7,8 +7,11 @@ namespace tempra::cpu::TEMPRA_ISA {
 
 void register_adamw(KernelTable& table);
 void register_attention(KernelTable& table);
-void register_elementwise(KernelTable& table);
+void register_copy(KernelTable& table);
+void register_elementwise_binary(KernelTable& table);
+void register_elementwise_unary(KernelTable& table);
 void register_embedding(KernelTable& table);
+void register_fill(KernelTable& table);
 void register_gemm(KernelTable& table);
 void register_grad_norm(KernelTable& table);
 void register_indexing(KernelTable& table);

@@ -1,7 +1,0 @@
-#include "kernels/register.h"
-
-namespace tempra::cpu::TEMPRA_ISA {
-
-void register_elementwise(KernelTable& /*table*/) {}
-
-}  // namespace tempra::cpu::TEMPRA_ISA
