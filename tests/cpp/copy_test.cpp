@@ -64,9 +64,6 @@ TEST(Copy, FloatsRoundToNearestEvenOnce) {
                 ASSERT_EQ(cpu_kernel_table(isa).copy({}, in.view(), out.view()), kKernelOk);
                 for (std::int64_t i = 0; i < count; ++i) {
                     double want = stored(to, in.get(i));
-                    if (to == DType::f16 && std::abs(in.get(i)) >= 65520)
-                        want = std::copysign(INFINITY, in.get(i));
-                    if (to == DType::f16 && std::isnan(in.get(i))) want = NAN;
                     if (i == count - 1 && from == DType::f64 && to == DType::bf16)
                         want = 1 + 0x1p-7;
                     EXPECT_TRUE(agrees(out.get(i), want, 0))

@@ -1,6 +1,7 @@
 // Small tensors for kernel tests: any dtype and layout, read and written as double.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -90,7 +91,7 @@ class TestTensor {
 
     template <class Function>
     TestTensor& fill(const Function& function) {
-        for (std::int64_t i = 0; i < numel(); ++i) set(i, function(i));
+        for (std::int64_t i = 0; i < numel(); ++i) set(i, static_cast<double>(function(i)));
         return *this;
     }
     TestTensor& fill_normal(unsigned seed, double scale = 1.0) {
@@ -121,6 +122,28 @@ inline double half_to_double(std::uint16_t bits) {
     return (bits & 0x8000) != 0 ? -value : value;
 }
 
+// The nearest of all binary16 values, ties to the even one, by search in a table of them.
+inline std::uint16_t double_to_half(double value) {
+    static const std::vector<double> finite = [] {
+        std::vector<double> values;
+        for (std::uint16_t bits = 0; bits < 0x7C00; ++bits) values.push_back(half_to_double(bits));
+        values.push_back(65536);  // what infinity stands for in rounding
+        return values;
+    }();
+    if (std::isnan(value)) return 0x7E00;
+    const double size = std::abs(value);
+    std::int64_t bits = 0x7C00;
+    if (size < 65536) {
+        bits = std::lower_bound(finite.begin(), finite.end(), size) - finite.begin();
+        if (bits > 0) {
+            const double above = finite[static_cast<size_t>(bits)] - size;
+            const double below = size - finite[static_cast<size_t>(bits - 1)];
+            if (below < above || (below == above && bits % 2 == 1)) --bits;
+        }
+    }
+    return static_cast<std::uint16_t>(bits | (std::signbit(value) ? 0x8000 : 0));
+}
+
 inline double TestTensor::get(const TensorView& view, std::int64_t i) {
     const std::int64_t at = offset(view, i);
     switch (view.dtype) {
@@ -145,17 +168,7 @@ inline void TestTensor::set(std::int64_t i, double value) {
         case DType::bf16:
             view_.as<bfloat16>()[at] = bfloat16::from_float(static_cast<float>(value));
             break;
-        case DType::f16: {  // the nearest of all 65,536, by search: slow and obviously right
-            std::uint16_t best = 0;
-            for (int bits = 0; bits < 0x10000; ++bits) {
-                const double candidate = half_to_double(static_cast<std::uint16_t>(bits));
-                if (std::abs(candidate - value) < std::abs(half_to_double(best) - value)) {
-                    best = static_cast<std::uint16_t>(bits);
-                }
-            }
-            view_.as<float16>()[at].bits = best;
-            break;
-        }
+        case DType::f16: view_.as<float16>()[at].bits = double_to_half(value); break;
         case DType::f64: view_.as<double>()[at] = value; break;
         case DType::i64: view_.as<std::int64_t>()[at] = static_cast<std::int64_t>(value); break;
         case DType::i32: view_.as<std::int32_t>()[at] = static_cast<std::int32_t>(value); break;

@@ -182,7 +182,6 @@ KernelStatus unary(const KernelContext&, UnaryOp op, const TensorView& in, const
 bool derivative_uses_output(UnaryOp op) {
     switch (op) {
         case UnaryOp::exp:
-        case UnaryOp::expm1:
         case UnaryOp::sqrt:
         case UnaryOp::rsqrt:
         case UnaryOp::reciprocal:
@@ -204,9 +203,8 @@ BlockFunction derivative(UnaryOp op) {
         case UnaryOp::log1p:
             return binary_block<T>(
                 [](auto x, auto g) { return g / (x + ElementOf<decltype(x)>(1)); });
-        case UnaryOp::expm1:
-            return binary_block<T>(
-                [](auto y, auto g) { return g * (y + ElementOf<decltype(y)>(1)); });
+        // Not y + 1, which loses all digits where y nears -1.
+        case UnaryOp::expm1: return binary_block<T>([](auto x, auto g) { return g * exp(x); });
         case UnaryOp::sqrt: return binary_block<T>([](auto y, auto g) { return g / (y + y); });
         case UnaryOp::rsqrt:
             return binary_block<T>(
