@@ -119,7 +119,7 @@ struct GemmArguments {
 // qkv buffer). heads % kv_heads == 0. Sequence s owns query rows [offsets_q[s], offsets_q[s + 1])
 // and key rows [offsets_k[s], offsets_k[s + 1]) (i32, [sequences + 1]). Causal masks are aligned at
 // the end: query i of n_q sees keys up to i + n_k - n_q. A row without keys gives zeros.
-// log_sum_exp: f32 [heads, tokens_q], natural log of the scaled scores' sum; absent in inference.
+// log_sum_exp: f32 (f64 for f64) [heads, tokens_q], natural log of the scaled scores' sum; absent in inference.
 struct AttentionArguments {
     TensorView q, k, v, out;
     TensorView log_sum_exp;
