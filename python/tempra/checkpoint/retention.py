@@ -11,8 +11,7 @@ from tempra.checkpoint.save import remove_folder
 
 
 def apply_retention(root: Path, keep_last: int, also_keep: Iterable[str] = ()) -> list[Path]:
-    """Remove all but the newest `keep_last` checkpoints and those named; returns what it
-    removed."""
+    """Remove all but the newest `keep_last` checkpoints and those named; return them."""
     folders = [path for path in find_checkpoints(root) if not path.name.endswith(REPLACED_SUFFIX)]
     kept_names = {path.name for path in folders[:keep_last]} | set(also_keep)
     removed = [path for path in folders if path.name not in kept_names]

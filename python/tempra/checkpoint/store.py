@@ -67,7 +67,7 @@ class CheckpointStore:
         return load_checkpoint(self.root if step is None else self.folder(step))
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, oldest first."""
+        """Return the steps that have a checkpoint, oldest first."""
         found = {step_of_folder(path.name) for path in find_checkpoints(self.root)}
         return sorted(step for step in found if step is not None)
 

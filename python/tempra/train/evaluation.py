@@ -1,0 +1,55 @@
+"""Validation loss: the sum over tokens divided by their number, over some batches or all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tempra._core import no_grad
+from tempra.train.objective import Objective
+
+if TYPE_CHECKING:
+    from tempra.data import Batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of one validation."""
+
+    loss: float
+    tokens: int
+    batches: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss), infinite where that overflows."""
+        return math.exp(self.loss) if self.loss < 709.0 else math.inf
+
+
+def evaluate(
+    objective: Objective,
+    batches: Iterable[Batch],
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """Return the mean loss per valid token over `batches`; None when interrupted on the way.
+
+    Sums are added in double precision in the order of the batches.
+    """
+    model = objective.model
+    model.train(False)
+    total, terms, count = 0.0, 0, 0
+    try:
+        with no_grad():
+            for batch in batches:
+                if interrupted():
+                    return None
+                loss = objective.loss(batch)
+                total += float(loss.total.item())
+                terms += loss.terms
+                count += 1
+    finally:
+        model.train(True)
+    return Evaluation(total / terms if terms else math.nan, terms, count)
