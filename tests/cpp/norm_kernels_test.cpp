@@ -136,6 +136,20 @@ TEST_P(NormKernels, ValuesAndGradients) {
     }
 }
 
+// Enough rows for several partial sums.
+TEST_P(NormKernels, ParameterGradientsOverManyRows) {
+    const KernelCase& c = GetParam();
+    for (const bool rms : {false, true}) {
+        NormRun run(c, c.dtype, 2111, 129, rms, true);
+        run.forward(table());
+        run.backward(table());
+        const NormReference want(run);
+        // Sums of 2111 terms of about 1, whatever cancels.
+        expect_near(run.dweight, want.dweight, 64, 100, "dweight");
+        if (!rms) expect_near(run.dbias, want.dbias, 64, 100, "dbias");
+    }
+}
+
 // E[x^2] - E[x]^2 would lose everything here.
 TEST_P(NormKernels, LargeMeansKeepTheVariance) {
     const KernelCase& c = GetParam();
