@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module) {
     tempra::python::bind_errors(module);
     tempra::python::bind_tensor(module);
     tempra::python::bind_ops(module);
+    tempra::python::bind_random(module);
     tempra::python::bind_fused(module);
     tempra::python::bind_autograd(module);
     tempra::python::bind_optim(module);

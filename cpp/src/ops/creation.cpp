@@ -4,28 +4,12 @@
 #include <cstring>
 
 #include "dispatch/launch.h"
+#include "ops/in_place.h"
 #include "tempra/autograd.h"
 #include "tempra/ops/layout.h"
 #include "tensor/tensor_access.h"
 
 namespace tempra {
-
-namespace {
-
-void check_writable(const char* operation, const Tensor& tensor) {
-    TEMPRA_CHECK(
-        Error, TensorAccess::impl(tensor).storage->writable(),
-        "{}: this tensor's memory is read-only (a mapped file or a read-only array); clone it "
-        "first",
-        operation);
-    TEMPRA_CHECK(
-        Error, !is_grad_enabled() || !tensor.requires_grad(),
-        "{}: in-place writes to a tensor that requires grad are not recorded; do it inside "
-        "no_grad()",
-        operation);
-}
-
-}  // namespace
 
 Tensor empty(const Shape& sizes, DType dtype, Device device) {
     TEMPRA_CHECK(DeviceError, device.type == DeviceType::cpu,
