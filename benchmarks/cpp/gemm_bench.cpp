@@ -1,6 +1,7 @@
 // Rate of the matrix product on the shapes of one training step of the reference configs.
 //
-//   gemm_bench [config=NAME] [dtype=f32|bf16] [isa=NAME] [threads=N] [seconds=S]
+//   gemm_bench [config=NAME] [dtype=f32|bf16] [layer=NAME] [kind=NAME] [isa=NAME] [threads=N]
+//   [seconds=S]
 //
 // One line per product: median GFLOP/s of repeated calls (warm caches as far as the operands fit).
 // forward  y [tokens, out] = x @ W^T + bias;  input  dx = dy @ W;  weight  dW (f32) += dy^T @ x.
@@ -28,7 +29,7 @@ constexpr Config kConfigs[] = {{"ref-nano", 768, 128, 65},
                                {"ref-gpt2", 1024, 768, 50304}};
 
 struct Options {
-    std::string config, dtype;
+    std::string config, dtype, layer, kind;  // empty: all
     double seconds = 0.15;
 };
 
@@ -75,7 +76,9 @@ class Buffer {
 };
 
 void measure(const Config& config, const char* layer, const char* kind, DType dtype,
-             const GemmArguments& arguments, const KernelTable& table, double seconds) {
+             const GemmArguments& arguments, const KernelTable& table, const Options& options) {
+    if (!options.layer.empty() && options.layer != layer) return;
+    if (!options.kind.empty() && options.kind != kind) return;
     using Clock = std::chrono::steady_clock;
     const double flops = 2.0 * static_cast<double>(arguments.a.size(-2)) *
                          static_cast<double>(arguments.a.size(-1)) *
@@ -83,7 +86,7 @@ void measure(const Config& config, const char* layer, const char* kind, DType dt
     std::vector<double> samples;
     check_status(table.gemm({}, arguments), "gemm", dtype);
     double total = 0;
-    while (total < seconds || samples.size() < 3) {
+    while (total < options.seconds || samples.size() < 3) {
         const auto begin = Clock::now();
         (void)table.gemm({}, arguments);
         samples.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
@@ -99,23 +102,23 @@ void measure(const Config& config, const char* layer, const char* kind, DType dt
 }
 
 void run_layer(const Config& config, const char* layer, std::int64_t in, std::int64_t out,
-               DType dtype, const KernelTable& table, double seconds) {
+               DType dtype, const KernelTable& table, const Options& options) {
     const Buffer x(dtype, config.tokens, in), weight(dtype, out, in), y(dtype, config.tokens, out);
     const Buffer bias(dtype, 1, out), weight_gradient(DType::f32, out, in);
     GemmArguments forward;
     forward.a = x.view(), forward.b = weight.view(true), forward.c = y.view();
     forward.bias = bias.view();
     forward.bias.dimensions = 1, forward.bias.sizes[0] = out, forward.bias.strides[0] = 1;
-    measure(config, layer, "forward", dtype, forward, table, seconds);
+    measure(config, layer, "forward", dtype, forward, table, options);
     GemmArguments input;
     input.a = y.view(), input.b = weight.view(), input.c = x.view();
-    measure(config, layer, "input", dtype, input, table, seconds);
+    measure(config, layer, "input", dtype, input, table, options);
     const Buffer gradient(dtype, config.tokens, out), activation(dtype, config.tokens, in);
     GemmArguments of_weight;
     of_weight.a = gradient.view(true), of_weight.b = activation.view();
     of_weight.c = weight_gradient.view();
     of_weight.accumulate = 1;
-    measure(config, layer, "weight", dtype, of_weight, table, seconds);
+    measure(config, layer, "weight", dtype, of_weight, table, options);
 }
 
 void run(const Options& options, const KernelTable& table) {
@@ -124,11 +127,11 @@ void run(const Options& options, const KernelTable& table) {
         for (const DType dtype : {DType::f32, DType::bf16}) {
             if (!options.dtype.empty() && options.dtype != name_of(dtype)) continue;
             const std::int64_t width = config.width;
-            run_layer(config, "qkv", width, 3 * width, dtype, table, options.seconds);
-            run_layer(config, "proj", width, width, dtype, table, options.seconds);
-            run_layer(config, "fc", width, 4 * width, dtype, table, options.seconds);
-            run_layer(config, "fc2", 4 * width, width, dtype, table, options.seconds);
-            run_layer(config, "head", width, config.vocabulary, dtype, table, options.seconds);
+            run_layer(config, "qkv", width, 3 * width, dtype, table, options);
+            run_layer(config, "proj", width, width, dtype, table, options);
+            run_layer(config, "fc", width, 4 * width, dtype, table, options);
+            run_layer(config, "fc2", 4 * width, width, dtype, table, options);
+            run_layer(config, "head", width, config.vocabulary, dtype, table, options);
         }
     }
 }
@@ -148,6 +151,10 @@ int main(int argc, char** argv) {
             options.config = value;
         } else if (key == "dtype") {
             options.dtype = value;
+        } else if (key == "layer") {
+            options.layer = value;
+        } else if (key == "kind") {
+            options.kind = value;
         } else if (key == "isa") {
             isa = tempra::cpu::isa_from_name(value);
         } else if (key == "threads") {
@@ -156,8 +163,8 @@ int main(int argc, char** argv) {
             options.seconds = std::atof(value.c_str());
         } else {
             std::fprintf(stderr,
-                         "usage: gemm_bench [config=NAME] [dtype=f32|bf16] [isa=NAME] [threads=N] "
-                         "[seconds=S]\n");
+                         "usage: gemm_bench [config=NAME] [dtype=f32|bf16] [layer=NAME] "
+                         "[kind=NAME] [isa=NAME] [threads=N] [seconds=S]\n");
             return 2;
         }
     }

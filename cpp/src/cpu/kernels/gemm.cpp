@@ -3,10 +3,11 @@
 // Loops, outermost first (the classic packed scheme; Goto and van de Geijn, "Anatomy of
 // High-Performance Matrix Multiplication", 2008):
 //   column chunk   of b, as much as packs into kPackedBytes (L3)
-//   k block        at most kBlockBytes of a panel's column (a panel and a block of A fit in L2)
-//   pack B         one task per few panels
-//   task           kBlockRows rows x kTaskColumns columns of c; packs its rows of A when a is not
-//                  row-major in the packed type, else reads them in place
+//   k block        at most kBlockBytes of a panel's column (a panel and a row block of A fit in L2)
+//   pack B         unless it came packed
+//   row chunk      all of A where it is row-major in the packed type and so is read in place; else
+//                  as much as packs into kPackedBytes, and is packed here
+//   task           kBlockRows rows x about kTaskColumns columns of c
 //   panel, tile    the micro-kernel: kTileRows x kTileVectors vectors of c in registers
 // Sums over several k blocks pass through c itself (f32) or an f32 buffer, so there is one
 // rounding.
@@ -30,11 +31,13 @@ namespace {
 
 constexpr std::int64_t kBlockRows = 48;
 constexpr std::int64_t kTaskColumns = 512;
+constexpr std::int64_t kFewTasks = 24;                        // below: cut finer
 constexpr std::int64_t kBlockBytes = 4096;                    // of k, per column
-constexpr std::int64_t kPackedBytes = std::int64_t{8} << 20;  // packed B held at a time
+constexpr std::int64_t kPackedBytes = std::int64_t{6} << 20;  // packed operand held at a time
 constexpr std::int64_t kSerialFlops = 100'000;                // below: not worth a dispatch
 constexpr std::int64_t kBatchFlops = std::int64_t{4} << 20;   // below: one task per product
 constexpr std::int64_t kSerialPackElements = 16 * 1024;
+constexpr std::int64_t kPackTaskElements = 16 * 1024;
 
 std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
@@ -89,25 +92,37 @@ struct Matrix {
     std::int64_t row_stride, column_stride;
 };
 
-// Packs columns [column, column + columns) of one k block, panel after panel.
+// Packs a source, cut into tasks along the direction in which it is read.
+template <class T, int kWidth>
+void pack_source(const PackSource<T>& source, const Panels<T, kWidth>& panels, bool serial) {
+    constexpr std::int64_t kLanesHere = kLanes<Arithmetic<T>>;
+    if (source.k <= 0) return;
+    const bool inline_pack = serial || source.columns * source.k <= kSerialPackElements;
+    if (source.columns_contiguous()) {
+        const std::int64_t steps = ceil_divide(source.k, kPerStep<T>);
+        const std::int64_t grain =
+            larger(16, kPackTaskElements / (larger(1, source.columns) * kPerStep<T>));
+        run(inline_pack, steps, grain, [&](std::int64_t begin, std::int64_t end) {
+            pack_steps<T, kWidth>(source, begin, end, panels);
+        });
+    } else {
+        const std::int64_t grain = round_up(larger(1, kPackTaskElements / source.k), kLanesHere);
+        run(inline_pack, source.columns, grain, [&](std::int64_t begin, std::int64_t end) {
+            pack_columns<T, kWidth>(source, begin, end, panels);
+        });
+    }
+}
+
+// Columns [column, column + columns) of one k block of b, panel after panel.
 template <class T>
-void pack_columns(const PackedLayout<T>& layout, const Matrix<T>& b, std::int64_t block,
-                  std::int64_t column, std::int64_t columns, bool serial, Packed<T>* out) {
-    constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
-    const std::int64_t size = layout.block_size(block);
-    const std::int64_t steps = layout.steps(block);
-    const std::int64_t panels = ceil_divide(columns, kPanel);
-    const std::int64_t grain = larger(1, 64 / kPanel);
-    const T* source = b.data + block * layout.block_k * b.row_stride + column * b.column_stride;
-    const bool inline_pack = serial || columns * size <= kSerialPackElements;
-    run(inline_pack, panels, grain, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t panel = begin; panel < end; ++panel) {
-            const std::int64_t first = panel * kPanel;
-            const std::int64_t count = smaller(kPanel, columns - first);
-            pack_panel<T>(source + first * b.column_stride, b.row_stride, b.column_stride, size,
-                          count, PackedLayout<T>::padded(count), out + first * steps);
-        }
-    });
+void pack_b(const PackedLayout<T>& layout, const Matrix<T>& b, std::int64_t block,
+            std::int64_t column, std::int64_t columns, bool serial, Packed<T>* out) {
+    constexpr int kPanel = static_cast<int>(PackedLayout<T>::kPanel);
+    const PackSource<T> source{
+        b.data + block * layout.block_k * b.row_stride + column * b.column_stride, b.row_stride,
+        b.column_stride, layout.block_size(block), columns};
+    pack_source<T, kPanel>(
+        source, {out, kPanel * layout.steps(block), PackedLayout<T>::padded(columns)}, serial);
 }
 
 // One product of two matrices.
@@ -128,9 +143,11 @@ struct Phase {
 
     const Product<T, C>* product;
     Epilogue<T, C> epilogue;
-    std::int64_t k_begin, k_size;
+    std::int64_t k_begin, k_size, steps;
     std::int64_t column, columns;  // the chunk
     const Packed<T>* panels;
+    const Packed<T>* a_panels;  // rows from `a_row` on, or null when a is read in place
+    std::int64_t a_row, a_panel_stride;
     A* partial;  // sums over k blocks for the chunk, or null when there is only one block
     std::int64_t partial_stride;
     bool first, last;
@@ -154,22 +171,21 @@ void multiply_and_finish(const Phase<T, C>& phase, const TileOperands<Packed<T>>
                      ? nullptr
                      : phase.partial + row * phase.partial_stride + (column - phase.column);
     if (whole && !phase.last) {
-        kernel(operands, {partial, phase.partial_stride, !phase.first});
+        kernel(operands, {partial, phase.partial_stride, !phase.first, false, false, nullptr});
         return;
     }
-    if constexpr (kSumsFitInC<T, C>) {
-        if (whole && phase.last && e.plain()) {
-            A* target = e.c + row * e.c_stride + column;
-            const bool in_place = partial == target;
-            if (partial == nullptr || in_place) {
-                kernel(operands, {target, e.c_stride, in_place || e.accumulate});
-                return;
-            }
+    if (whole && e.at_most_bias()) {
+        C* target = e.c + row * e.c_stride + column;
+        const bool in_place = static_cast<const void*>(partial) == target;
+        if (partial == nullptr || in_place) {
+            kernel(operands, {target, e.c_stride, in_place || e.accumulate, __is_same(C, bfloat16),
+                              __is_same(T, bfloat16) && e.bias != nullptr, e.bias_at(column)});
+            return;
         }
     }
     alignas(64) A tile[kTileRows * kTileVectors * kLanesHere];
     const std::int64_t tile_stride = vectors * kLanesHere;
-    kernel(operands, {tile, tile_stride, false});
+    kernel(operands, {tile, tile_stride, false, false, false, nullptr});
     const A* earlier = phase.first ? nullptr : partial;
     if (phase.last) {
         finish_tile<T, C>(e, tile, tile_stride, earlier, phase.partial_stride, row, rows, column,
@@ -185,126 +201,172 @@ void multiply_and_finish(const Phase<T, C>& phase, const TileOperands<Packed<T>>
 
 // Rows [row, row + rows) and columns [column, column + columns) of the phase's chunk.
 template <class T, class C>
-bool run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std::int64_t column,
+void run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std::int64_t column,
               std::int64_t columns) {
     constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
     constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
-    const Product<T, C>& product = *phase.product;
-    const T* a =
-        product.a.data + row * product.a.row_stride + phase.k_begin * product.a.column_stride;
-    const std::int64_t steps = ceil_divide(phase.k_size, kPerStep<T>);
-
-    const bool in_place = static_cast<std::int64_t>(sizeof(T)) * kPerStep<T> == kPackedSize &&
-                          (product.a.column_stride == 1 || phase.k_size <= 1);
-    const std::int64_t packed_width = in_place ? 0 : PackedLayout<T>::padded(rows);
-    const Scratch scratch(larger(64, packed_width * steps * kPackedSize));
-    if (!scratch.ok()) return false;
-
+    const Matrix<T>& a = phase.product->a;
     TileOperands<Packed<T>> operands{};
-    const char* a_begin = nullptr;
-    if (in_place) {
+    operands.steps = phase.steps;
+    if (phase.a_panels == nullptr) {
         operands.single = kPerStep<T> == 2 && phase.k_size % 2 == 1;
-        operands.steps = operands.single ? steps - 1 : steps;
-        operands.a_row_bytes = product.a.row_stride * static_cast<std::int64_t>(sizeof(T));
+        if (operands.single) --operands.steps;
+        operands.a_row_bytes = a.row_stride * static_cast<std::int64_t>(sizeof(T));
         operands.a_step_bytes = kPackedSize;
-        a_begin = reinterpret_cast<const char*>(a);
     } else {
-        Packed<T>* packed = scratch.as<Packed<T>>();
-        pack_panel<T>(a, product.a.column_stride, product.a.row_stride, phase.k_size, rows,
-                      packed_width, packed);
-        operands.steps = steps;
         operands.a_row_bytes = kPackedSize;
-        operands.a_step_bytes = packed_width * kPackedSize;
-        a_begin = reinterpret_cast<const char*>(packed);
+        operands.a_step_bytes = kTileRows * kPackedSize;
     }
     for (std::int64_t j = 0; j < columns; j += kPanel) {
         const std::int64_t in_chunk = column + j;
-        operands.b = phase.panels + in_chunk * steps;
-        for (std::int64_t i = 0; i < rows; i += kTileRows) {
-            operands.a = a_begin + i * operands.a_row_bytes;
-            multiply_and_finish<T, C>(phase, operands, row + i, smaller(kTileRows, rows - i),
+        operands.b = phase.panels + in_chunk * phase.steps;
+        for (std::int64_t i = row; i < row + rows; i += kTileRows) {
+            operands.a =
+                phase.a_panels == nullptr
+                    ? reinterpret_cast<const char*>(a.data + i * a.row_stride +
+                                                    phase.k_begin * a.column_stride)
+                    : reinterpret_cast<const char*>(phase.a_panels + (i - phase.a_row) / kTileRows *
+                                                                         phase.a_panel_stride);
+            multiply_and_finish<T, C>(phase, operands, i, smaller(kTileRows, row + rows - i),
                                       phase.column + in_chunk, smaller(kPanel, columns - j));
         }
     }
-    return true;
 }
 
+// How c is cut into tasks: a fixed size, finer where that would leave too few.
+struct TaskGrid {
+    std::int64_t row_block, row_blocks, column_block, column_blocks;
+
+    TaskGrid(std::int64_t rows, std::int64_t columns, std::int64_t panel) {
+        const std::int64_t panels = ceil_divide(columns, panel);
+        row_block = kBlockRows;
+        while (row_block > 16 && ceil_divide(rows, row_block) * panels < kFewTasks) row_block -= 16;
+        row_blocks = ceil_divide(rows, row_block);
+        row_block = round_up(ceil_divide(rows, row_blocks), kTileRows);
+        row_blocks = ceil_divide(rows, row_block);
+        const std::int64_t wanted = larger(ceil_divide(columns, kTaskColumns),
+                                           smaller(panels, ceil_divide(kFewTasks, row_blocks)));
+        column_block = ceil_divide(panels, wanted) * panel;
+        column_blocks = ceil_divide(columns, column_block);
+    }
+};
+
+// The tasks of rows [row, row + rows).
 template <class T, class C>
-KernelStatus run_phase(const Phase<T, C>& phase, bool serial) {
-    const std::int64_t m = phase.product->m;
-    const std::int64_t row_blocks = ceil_divide(m, kBlockRows);
-    const std::int64_t column_blocks = ceil_divide(phase.columns, kTaskColumns);
-    std::int32_t failed = 0;
+void run_tasks(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, bool serial) {
+    const TaskGrid grid(rows, phase.columns, PackedLayout<T>::kPanel);
     // Neighbouring tasks share panels of B, which then stay in cache.
-    run(serial, row_blocks * column_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    run(serial, grid.row_blocks * grid.column_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
-            const std::int64_t row = task % row_blocks * kBlockRows;
-            const std::int64_t column = task / row_blocks * kTaskColumns;
-            if (!run_task<T, C>(phase, row, smaller(kBlockRows, m - row), column,
-                                smaller(kTaskColumns, phase.columns - column))) {
-                __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
-            }
+            const std::int64_t first = task % grid.row_blocks * grid.row_block;
+            const std::int64_t column = task / grid.row_blocks * grid.column_block;
+            run_task<T, C>(phase, row + first, smaller(grid.row_block, rows - first), column,
+                           smaller(grid.column_block, phase.columns - column));
         }
     });
-    return __atomic_load_n(&failed, __ATOMIC_RELAXED) != 0 ? kKernelOutOfMemory : kKernelOk;
+}
+
+// Working memory of one product, sized from its shapes.
+template <class T, class C>
+struct Workspace {
+    using A = Arithmetic<T>;
+    static constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
+    static constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
+
+    std::int64_t chunk_columns, chunk_rows;
+    std::int64_t a_panel_stride;  // a line more than a panel: panels must not share cache sets
+    bool packs_a, packs_b;
+    bool buffers_sums;
+    Scratch packed_a, packed_b, sums;
+
+    Workspace(const Product<T, C>& p, const PackedLayout<T>& layout)
+        : chunk_columns(
+              smaller(PackedLayout<T>::padded(p.n), chunk(layout.steps(0) * kPackedSize, kPanel))),
+          chunk_rows(chunk(layout.steps(0) * kPackedSize, kBlockRows)),
+          a_panel_stride(layout.steps(0) * kTileRows + 64 / kPackedSize),
+          packs_a(kPackedSize != static_cast<std::int64_t>(sizeof(T)) * kPerStep<T> ||
+                  (p.a.column_stride != 1 && p.k > 1)),
+          packs_b(p.packed_b == nullptr),
+          // Accumulation must not pass through an activation: such sums stay out of c.
+          buffers_sums(layout.blocks > 1 &&
+                       !(kSumsFitInC<T, C> && (!p.epilogue.accumulate || p.epilogue.plain()))),
+          packed_a(!packs_a ? 64
+                            : ceil_divide(smaller(chunk_rows, p.m), kTileRows) * a_panel_stride *
+                                  kPackedSize),
+          packed_b(!packs_b ? 64 : larger(64, chunk_columns * layout.steps(0) * kPackedSize)),
+          sums(!buffers_sums ? 64 : p.m * chunk_columns * static_cast<std::int64_t>(sizeof(A))) {
+        if (!packs_a) chunk_rows = p.m;
+    }
+    [[nodiscard]] bool ok() const { return packed_a.ok() && packed_b.ok() && sums.ok(); }
+
+  private:
+    // As many columns (or rows), in units of `unit`, as pack into kPackedBytes.
+    static std::int64_t chunk(std::int64_t bytes_each, std::int64_t unit) {
+        return larger(1, kPackedBytes / (larger(1, bytes_each) * unit)) * unit;
+    }
+};
+
+template <class T, class C>
+void run_phase(Phase<T, C>& phase, const Workspace<T, C>& workspace, bool serial) {
+    const Product<T, C>& p = *phase.product;
+    for (std::int64_t row = 0; row < p.m; row += workspace.chunk_rows) {
+        const std::int64_t rows = smaller(workspace.chunk_rows, p.m - row);
+        if (workspace.packs_a) {
+            const PackSource<T> source{
+                p.a.data + row * p.a.row_stride + phase.k_begin * p.a.column_stride,
+                p.a.column_stride, p.a.row_stride, phase.k_size, rows};
+            Packed<T>* out = workspace.packed_a.template as<Packed<T>>();
+            pack_source<T, kTileRows>(
+                source, {out, workspace.a_panel_stride, round_up(rows, kTileRows)}, serial);
+            phase.a_panels = out;
+            phase.a_row = row;
+            phase.a_panel_stride = workspace.a_panel_stride;
+        }
+        run_tasks<T, C>(phase, row, rows, serial);
+    }
 }
 
 template <class T, class C>
 KernelStatus multiply(const Product<T, C>& product, bool serial) {
     using A = Arithmetic<T>;
-    constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
-    constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
     const PackedLayout<T> layout(product.k, product.n);
     const Epilogue<T, C>& e = product.epilogue;
-    const std::int64_t block_steps = layout.steps(0);
-    const std::int64_t chunk_columns =
-        smaller(PackedLayout<T>::padded(product.n),
-                larger(1, kPackedBytes / (larger(1, block_steps) * kPackedSize * kPanel)) * kPanel);
+    const Workspace<T, C> workspace(product, layout);
+    if (!workspace.ok()) return kKernelOutOfMemory;
 
-    const bool pack = product.packed_b == nullptr;
-    const Scratch packed(pack ? larger(64, chunk_columns * block_steps * kPackedSize) : 64);
-    // Accumulation must not pass through an activation, so such sums stay out of c.
-    const bool sums_in_c = kSumsFitInC<T, C> && (!e.accumulate || e.plain());
-    const bool buffer = layout.blocks > 1 && !sums_in_c;
-    const Scratch sums(buffer ? product.m * chunk_columns * static_cast<std::int64_t>(sizeof(A))
-                              : 64);
-    if (!packed.ok() || !sums.ok()) return kKernelOutOfMemory;
-
-    for (std::int64_t column = 0; column < product.n; column += chunk_columns) {
-        const std::int64_t columns = smaller(chunk_columns, product.n - column);
+    for (std::int64_t column = 0; column < product.n; column += workspace.chunk_columns) {
+        const std::int64_t columns = smaller(workspace.chunk_columns, product.n - column);
         for (std::int64_t block = 0; block < layout.blocks; ++block) {
             Phase<T, C> phase{};
             phase.product = &product;
             phase.epilogue = e;
             phase.k_begin = block * layout.block_k;
             phase.k_size = layout.block_size(block);
+            phase.steps = layout.steps(block);
             phase.column = column;
             phase.columns = columns;
             phase.first = block == 0;
             phase.last = block == layout.blocks - 1;
-            if (layout.blocks > 1) {
-                if constexpr (kSumsFitInC<T, C>) {
+            if (workspace.buffers_sums) {
+                phase.partial = workspace.sums.template as<A>();
+                phase.partial_stride = workspace.chunk_columns;
+            } else if constexpr (kSumsFitInC<T, C>) {
+                if (layout.blocks > 1) {
                     phase.partial = e.c + column;
                     phase.partial_stride = e.c_stride;
-                    phase.first = block == 0 && !e.accumulate;
                     // The sums in c contain what was there.
-                    phase.epilogue.accumulate = e.accumulate && buffer;
-                }
-                if (buffer) {
-                    phase.partial = sums.as<A>();
-                    phase.partial_stride = chunk_columns;
-                    phase.first = block == 0;
+                    phase.first = block == 0 && !e.accumulate;
+                    phase.epilogue.accumulate = false;
                 }
             }
-            if (pack) {
-                pack_columns<T>(layout, product.b, block, column, columns, serial,
-                                packed.as<Packed<T>>());
-                phase.panels = packed.as<Packed<T>>();
+            if (workspace.packs_b) {
+                Packed<T>* out = workspace.packed_b.template as<Packed<T>>();
+                pack_b<T>(layout, product.b, block, column, columns, serial, out);
+                phase.panels = out;
             } else {
                 phase.panels = product.packed_b + layout.offset(block, column);
             }
-            const KernelStatus status = run_phase<T, C>(phase, serial);
-            if (status != kKernelOk) return status;
+            run_phase<T, C>(phase, workspace, serial);
         }
     }
     return kKernelOk;
@@ -388,8 +450,8 @@ KernelStatus pack(const TensorView& b, void* packed) {
     const Matrix<T> matrix{b.as<T>(), b.stride(-2), b.stride(-1)};
     const bool serial = layout.k * layout.n <= kSerialPackElements;
     for (std::int64_t block = 0; block < layout.blocks; ++block) {
-        pack_columns<T>(layout, matrix, block, 0, layout.n, serial,
-                        static_cast<Packed<T>*>(packed) + layout.offset(block, 0));
+        pack_b<T>(layout, matrix, block, 0, layout.n, serial,
+                  static_cast<Packed<T>*>(packed) + layout.offset(block, 0));
     }
     return kKernelOk;
 }

@@ -30,11 +30,19 @@ struct Epilogue {
     Activation activation = Activation::none;
     bool accumulate = false;
 
+    // True when c = sums + bias or c += sums + bias.
+    [[nodiscard]] bool at_most_bias() const {
+        return residual == nullptr && pre_activation == nullptr && activation_input == nullptr &&
+               activation == Activation::none &&
+               (__is_same(T, double) ? bias_f32 == nullptr : true);
+    }
     // True when c = sums or c += sums.
     [[nodiscard]] bool plain() const {
-        return bias == nullptr && bias_f32 == nullptr && residual == nullptr &&
-               pre_activation == nullptr && activation_input == nullptr &&
-               activation == Activation::none;
+        return at_most_bias() && bias == nullptr && bias_f32 == nullptr;
+    }
+    [[nodiscard]] const void* bias_at(std::int64_t column) const {
+        if (bias != nullptr) return bias + column;
+        return bias_f32 != nullptr ? bias_f32 + column : nullptr;
     }
 };
 

@@ -4,20 +4,20 @@
 //
 // Per step one vector load for each vector of columns and one broadcast for each row; the sums stay
 // in registers over all steps, so the tile is bound by multiply-adds, not by loads (AVX-512: 24
-// multiply-adds for 10 loads). B comes from a packed panel; A is read through two byte strides, so
-// row-major A needs no packing and k-strided A is packed first. Sums run in order of k.
+// multiply-adds for 11 loads). B comes from a packed panel; A is read through two byte strides, so
+// row-major A needs no packing and other A comes from panels of kTileRows. Sums run in order of k.
 #pragma once
 
 #include "kernels/gemm_pack.h"
 
 namespace tempra::cpu::TEMPRA_ISA {
 
-inline constexpr int kTileRows = 6;
 #if defined(__AVX512F__)
-inline constexpr int kTileVectors = 4;  // 24 sums + 4 columns + broadcasts of 32 registers
+inline constexpr int kTileRows = 8;  // 24 sums + 3 columns + broadcasts of 32 registers
 #else
-inline constexpr int kTileVectors = 2;  // 12 sums + 2 columns + 1 broadcast of 16 registers
+inline constexpr int kTileRows = 4;  // 12 sums + 3 columns + 1 broadcast of 16 registers
 #endif
+inline constexpr int kTileVectors = 3;
 
 // How the packed operands of T multiply; `Sum` is a vector of the arithmetic type.
 template <class P>
@@ -57,12 +57,16 @@ struct TileArithmetic<Bfloat16Pair> {
 };
 #endif
 
-// Where a tile's sums go: an f32 (or f64) matrix, overwritten or added to.
+// Where a tile's sums go: overwritten or added to, then `bias` (null: none) added. Sums of a bf16
+// product may be stored as bf16, the bias may be bf16.
 template <class A>
 struct TileTarget {
-    A* data;
+    void* data;
     std::int64_t row_stride;
     bool add;
+    bool store_bf16;
+    bool bias_bf16;
+    const void* bias;
 };
 
 // Steps of packed elements; `single` says that row-major bf16 A ends in an unpaired value, which
@@ -77,6 +81,52 @@ struct TileOperands {
     const P* b;
 };
 
+namespace gemm_detail {
+
+template <class A>
+inline Vec<A> tile_bias(const TileTarget<A>& target, int column) {
+    if constexpr (__is_same(A, float)) {
+        if (target.bias_bf16) return load<A>(static_cast<const bfloat16*>(target.bias) + column);
+    }
+    return load<A>(static_cast<const A*>(target.bias) + column);
+}
+
+template <class S, class A, int kRows, int kVectors>
+inline void store_sums(Vec<A> (&sums)[kRows][kVectors], const TileTarget<A>& target) {
+    constexpr int kLanesHere = kLanes<A>;
+    if constexpr (__is_same(S, bfloat16) && !__is_same(A, float)) {
+        return;  // no such product
+    } else {
+        S* data = static_cast<S*>(target.data);
+        if (target.add) {
+#pragma GCC unroll 8
+            for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+                for (int j = 0; j < kVectors; ++j) {
+                    sums[i][j] += load<A>(data + i * target.row_stride + j * kLanesHere);
+                }
+            }
+        }
+        if (target.bias != nullptr) {
+#pragma GCC unroll 4
+            for (int j = 0; j < kVectors; ++j) {
+                const Vec<A> bias = tile_bias(target, j * kLanesHere);
+#pragma GCC unroll 8
+                for (int i = 0; i < kRows; ++i) sums[i][j] += bias;
+            }
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+            for (int j = 0; j < kVectors; ++j) {
+                store<A>(data + i * target.row_stride + j * kLanesHere, sums[i][j]);
+            }
+        }
+    }
+}
+
+}  // namespace gemm_detail
+
 template <class P, int kRows, int kVectors>
 void multiply_tile(const TileOperands<P>& operands,
                    const TileTarget<typename TileArithmetic<P>::Scalar>& target) {
@@ -89,6 +139,18 @@ void multiply_tile(const TileOperands<P>& operands,
     const P* b = operands.b;
     const std::int64_t a_row = operands.a_row_bytes;
     const std::int64_t a_step = operands.a_step_bytes;
+    if (target.add) {  // c may be far away: on its way while the sums are formed
+        const std::int64_t row_bytes =
+            target.row_stride * (target.store_bf16 ? 2 : static_cast<std::int64_t>(sizeof(Scalar)));
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+            for (int j = 0; j < kVectors; ++j) {
+                __builtin_prefetch(static_cast<const char*>(target.data) + i * row_bytes +
+                                   j * kVectorBytes);
+            }
+        }
+    }
     for (std::int64_t step = operands.steps; step > 0; --step) {
         Operand columns[kVectors];
 #pragma GCC unroll 4
@@ -118,14 +180,10 @@ void multiply_tile(const TileOperands<P>& operands,
             }
         }
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) {
-        Scalar* out = target.data + i * target.row_stride;
-#pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) {
-            if (target.add) sums[i][j] += load<Scalar>(out + j * kLanesHere);
-            store<Scalar>(out + j * kLanesHere, sums[i][j]);
-        }
+    if (target.store_bf16) {
+        gemm_detail::store_sums<bfloat16, Scalar, kRows, kVectors>(sums, target);
+    } else {
+        gemm_detail::store_sums<Scalar, Scalar, kRows, kVectors>(sums, target);
     }
 }
 
@@ -136,14 +194,20 @@ using TileKernel = void (*)(const TileOperands<P>&,
 // The kernel for `rows` (1 to kTileRows) and `vectors` (1 to kTileVectors).
 template <class P>
 inline TileKernel<P> tile_kernel(std::int64_t rows, std::int64_t vectors) {
-#define TEMPRA_TILE_ROW(count)                                                            \
-    {                                                                                     \
-        multiply_tile<P, count, 1>, multiply_tile<P, count, 2>, multiply_tile < P, count, \
-            kTileVectors<3 ? 1 : 3>, multiply_tile<P, count, kTileVectors>                \
-    }
-    static constexpr TileKernel<P> kKernels[kTileRows][4] = {
-        TEMPRA_TILE_ROW(1), TEMPRA_TILE_ROW(2), TEMPRA_TILE_ROW(3),
-        TEMPRA_TILE_ROW(4), TEMPRA_TILE_ROW(5), TEMPRA_TILE_ROW(6)};
+#define TEMPRA_TILE_ROW(count) \
+    { multiply_tile<P, count, 1>, multiply_tile<P, count, 2>, multiply_tile<P, count, 3> }
+    static constexpr TileKernel<P> kKernels[kTileRows][kTileVectors] = {
+        TEMPRA_TILE_ROW(1),
+        TEMPRA_TILE_ROW(2),
+        TEMPRA_TILE_ROW(3),
+        TEMPRA_TILE_ROW(4),
+#if defined(__AVX512F__)
+        TEMPRA_TILE_ROW(5),
+        TEMPRA_TILE_ROW(6),
+        TEMPRA_TILE_ROW(7),
+        TEMPRA_TILE_ROW(8),
+#endif
+    };
 #undef TEMPRA_TILE_ROW
     return kKernels[rows - 1][vectors - 1];
 }

@@ -1,14 +1,16 @@
-// Packing for the matrix product: a slice of up to a panel's width of columns becomes
-// [k steps][width], the order in which the micro-kernel reads it, zero-padded in both directions.
+// Packing for the matrix product: columns become panels, [k steps][panel width], the order in which
+// the micro-kernel reads them, zero-padded in both directions.
 //
 //   operand type   ISA            packed element                          k per step
 //   f32, f64       all            the value                               1
 //   bf16           avx512_bf16    two values adjacent in k, low half first 2
 //   bf16           others         the value as f32                        1
 //
-// The same function packs B (columns are columns) and A (columns are rows of A). Column-contiguous
-// sources are copied row by row (bf16 pairs: two rows interleaved), k-contiguous ones go through a
-// register transpose; bytes moved: once in, once out.
+// The same functions pack B (panels of tile columns) and A (its rows are the columns here, panels
+// of tile rows). Column-contiguous sources are copied a few panels at a time, row after row (bf16
+// pairs: two rows interleaved), with a prefetch because each row is a new page; k-contiguous ones
+// go through a register transpose. Bytes moved: once in, once out. Work may be cut by steps or by
+// columns; the result does not depend on the cut.
 #pragma once
 
 #include <utility>  // integer_sequence, a type only
@@ -106,6 +108,17 @@ inline PackedBits<T> load_k_contiguous(const T* source, std::int64_t k_left) {
     return bits;
 }
 
+#if TEMPRA_GEMM_BF16_PAIRS
+// kLanes bf16 values, zero-extended. The intrinsic, because the compiler's conversion of a half
+// vector takes it apart; with a mask (of all lanes, which costs nothing), because GCC 12 warns of an
+// uninitialised value inside the plain one.
+inline VecInt32 widen_bits(const bfloat16* source) {
+    __m256i raw;
+    std::memcpy(&raw, source, sizeof(raw));
+    return vec_cast<VecInt32>(_mm512_maskz_cvtepu16_epi32(0xFFFF, raw));
+}
+#endif
+
 // One step of a column-contiguous source: kLanes columns at `source` (and, for pairs, of the row
 // `k_stride` further on when `second` says that there is one).
 template <class T>
@@ -115,19 +128,18 @@ inline PackedBits<T> load_column_contiguous(const T* source, std::int64_t k_stri
     constexpr int kLanesHere = kLanes<A>;
     const bool full = columns >= kLanesHere;
     if constexpr (kPerStep<T> == 2) {
-        HalfVecUint16 low{}, high{};
-        const std::size_t bytes = full ? sizeof(low) : static_cast<std::size_t>(columns) * 2;
-        if (full) {
-            std::memcpy(&low, source, sizeof(low));
-            if (second) std::memcpy(&high, source + k_stride, sizeof(high));
-        } else {
-            std::memcpy(&low, source, bytes);
-            if (second) std::memcpy(&high, source + k_stride, bytes);
+        if (full && second) {
+            return widen_bits(source) | (widen_bits(source + k_stride) << 16);
         }
-        return vec_cast<PackedBits<T>>(__builtin_convertvector(low, VecUint32) |
-                                       (__builtin_convertvector(high, VecUint32) << 16));
+        const std::size_t bytes =
+            static_cast<std::size_t>(full ? kLanesHere : (columns > 0 ? columns : 0)) * 2;
+        T low[kLanesHere] = {}, high[kLanesHere] = {};
+        std::memcpy(low, source, bytes);
+        if (second) std::memcpy(high, source + k_stride, bytes);
+        return widen_bits(low) | (widen_bits(high) << 16);
     } else {
-        return vec_cast<PackedBits<T>>(full ? load<A>(source) : load_partial<A>(source, columns));
+        return vec_cast<PackedBits<T>>(full ? load<A>(source)
+                                            : load_partial<A>(source, columns > 0 ? columns : 0));
     }
 }
 
@@ -143,72 +155,150 @@ inline Packed<T> load_element(const T* source, std::int64_t k_stride, bool secon
 
 }  // namespace gemm_detail
 
-// Elements of T at source[k * k_stride + column * column_stride]; `width` is `columns` rounded up
-// to whole vectors; `out` has ceil(k / kPerStep) * width elements and is 64-byte aligned.
+// Where panels of kWidth columns go. The last panel of B may be narrower (whole vectors still);
+// panels of A always have the full width, which may be less than a vector.
+template <class T, int kWidth>
+struct Panels {
+    Packed<T>* data;
+    std::int64_t stride;   // elements from panel to panel
+    std::int64_t columns;  // padded: a multiple of a vector, or of kWidth if that is narrower
+
+    // Vector of the columns that begin at `column`, for one step.
+    void put(std::int64_t step, std::int64_t column, PackedBits<T> bits) const {
+        constexpr int kLanesHere = kLanes<Arithmetic<T>>;
+        const std::int64_t panel = column / kWidth;
+        Packed<T>* out = data + panel * stride;
+        if constexpr (kWidth >= kLanesHere) {
+            const std::int64_t left = columns - panel * kWidth;
+            const std::int64_t width = left < kWidth ? left : kWidth;
+            std::memcpy(out + step * width + column % kWidth, &bits, sizeof(bits));
+        } else {
+            static_assert(kLanesHere % kWidth == 0);
+            constexpr std::size_t kBytes = sizeof(bits) * kWidth / kLanesHere;
+            char lanes[sizeof(bits)];
+            std::memcpy(lanes, &bits, sizeof(bits));
+#pragma GCC unroll 4
+            for (int part = 0; part < kLanesHere / kWidth; ++part) {
+                if (column + part * kWidth >= columns) return;
+                std::memcpy(out + part * stride + step * kWidth, lanes + part * kBytes, kBytes);
+            }
+        }
+    }
+};
+
+// Elements of T at data[k * k_stride + column * column_stride].
 template <class T>
-void pack_panel(const T* source, std::int64_t k_stride, std::int64_t column_stride, std::int64_t k,
-                std::int64_t columns, std::int64_t width, Packed<T>* out) {
+struct PackSource {
+    const T* data;
+    std::int64_t k_stride, column_stride;
+    std::int64_t k, columns;
+
+    [[nodiscard]] bool columns_contiguous() const { return column_stride == 1 || columns == 1; }
+};
+
+// Columns handled together when rows are copied: long enough runs for the hardware prefetcher, few
+// enough panels that their half-written lines stay in L1.
+inline constexpr std::int64_t kPackStrip = 192;
+inline constexpr std::int64_t kPackPrefetchSteps = 8;
+
+// Steps [begin, end) of all columns of a column-contiguous source.
+template <class T, int kWidth>
+void pack_steps(const PackSource<T>& source, std::int64_t begin, std::int64_t end,
+                const Panels<T, kWidth>& panels) {
     constexpr int kLanesHere = kLanes<Arithmetic<T>>;
     constexpr int kStep = kPerStep<T>;
-    const std::int64_t steps = (k + kStep - 1) / kStep;
-    if (column_stride == 1 || columns == 1) {
-        for (std::int64_t step = 0; step < steps; ++step) {
-            const T* row = source + step * kStep * k_stride;
-            const bool second = step * kStep + 1 < k;
-            for (std::int64_t column = 0; column < width; column += kLanesHere) {
-                const PackedBits<T> bits = gemm_detail::load_column_contiguous<T>(
-                    row + column, k_stride, second, columns - column);
-                std::memcpy(out + step * width + column, &bits, sizeof(bits));
-            }
-        }
-        return;
-    }
-    for (std::int64_t column = 0; column < width; column += kLanesHere) {
-        const std::int64_t valid = columns - column < kLanesHere ? columns - column : kLanesHere;
-        const T* block = source + column * column_stride;
-        if (k_stride != 1 && k != 1) {
-            for (std::int64_t step = 0; step < steps; ++step) {
-                const bool second = step * kStep + 1 < k;
-                for (std::int64_t lane = 0; lane < kLanesHere; ++lane) {
-                    const T* element = block + step * kStep * k_stride + lane * column_stride;
-                    out[step * width + column + lane] =
-                        lane < valid ? gemm_detail::load_element<T>(element, k_stride, second)
-                                     : Packed<T>{};
-                }
-            }
-            continue;
-        }
-        for (std::int64_t step = 0; step < steps; step += kLanesHere) {
-            PackedBits<T> rows[kLanesHere];
-            const std::int64_t k_left = k - step * kStep;
-            if (valid == kLanesHere && k_left >= kLanesHere * kStep) {
-#pragma GCC unroll 16
-                for (int lane = 0; lane < kLanesHere; ++lane) {
-                    rows[lane] = gemm_detail::load_k_contiguous<T>(
-                        block + step * kStep + lane * column_stride, kLanesHere * kStep);
-                }
-            } else {
-                for (int lane = 0; lane < kLanesHere; ++lane) {
-                    rows[lane] = PackedBits<T>{};
-                    if (lane < valid) {
-                        rows[lane] = gemm_detail::load_k_contiguous<T>(
-                            block + step * kStep + lane * column_stride, k_left);
+    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+    for (std::int64_t strip = 0; strip < panels.columns; strip += kPackStrip) {
+        const std::int64_t strip_end =
+            panels.columns - strip < kPackStrip ? panels.columns : strip + kPackStrip;
+        for (std::int64_t step = begin; step < end; ++step) {
+            const T* row = source.data + step * kStep * source.k_stride;
+            const bool second = step * kStep + 1 < source.k;
+            if (step + kPackPrefetchSteps < end) {
+                for (int i = 0; i < kStep; ++i) {
+                    const T* ahead = row + (kPackPrefetchSteps * kStep + i) * source.k_stride;
+                    for (std::int64_t column = strip; column < strip_end; column += kLine) {
+                        __builtin_prefetch(ahead + column);
                     }
                 }
             }
-            gemm_detail::transpose<PackedBits<T>, kLanesHere>(rows);
-            const std::int64_t left = steps - step < kLanesHere ? steps - step : kLanesHere;
-            Packed<T>* target = out + step * width + column;
-            if (left == kLanesHere) {
+            for (std::int64_t column = strip; column < strip_end; column += kLanesHere) {
+                panels.put(step, column,
+                           gemm_detail::load_column_contiguous<T>(row + column, source.k_stride,
+                                                                  second, source.columns - column));
+            }
+        }
+    }
+}
+
+// One vector of columns (from `column`) of a k-contiguous source, all steps.
+template <class T, int kWidth>
+void pack_transposed(const PackSource<T>& source, std::int64_t column,
+                     const Panels<T, kWidth>& panels) {
+    constexpr int kLanesHere = kLanes<Arithmetic<T>>;
+    constexpr int kStep = kPerStep<T>;
+    const std::int64_t steps = (source.k + kStep - 1) / kStep;
+    const std::int64_t columns_left = source.columns - column;
+    const std::int64_t valid = columns_left < kLanesHere ? columns_left : kLanesHere;
+    const T* block = source.data + column * source.column_stride;
+    for (std::int64_t step = 0; step < steps; step += kLanesHere) {
+        PackedBits<T> rows[kLanesHere];
+        const T* first = block + step * kStep;
+        const std::int64_t k_left = source.k - step * kStep;
+        const bool whole = valid == kLanesHere && k_left >= kLanesHere * kStep;
+        if (whole) {
 #pragma GCC unroll 16
-                for (int row = 0; row < kLanesHere; ++row) {
-                    std::memcpy(target + row * width, &rows[row], sizeof(rows[row]));
-                }
-            } else {
-                for (int row = 0; row < left; ++row) {
-                    std::memcpy(target + row * width, &rows[row], sizeof(rows[row]));
+            for (int lane = 0; lane < kLanesHere; ++lane) {
+                rows[lane] = gemm_detail::load_k_contiguous<T>(first + lane * source.column_stride,
+                                                               kLanesHere * kStep);
+            }
+        } else {
+            for (int lane = 0; lane < kLanesHere; ++lane) {
+                rows[lane] = PackedBits<T>{};
+                if (lane < valid) {
+                    rows[lane] = gemm_detail::load_k_contiguous<T>(
+                        first + lane * source.column_stride, k_left);
                 }
             }
+        }
+        gemm_detail::transpose<PackedBits<T>, kLanesHere>(rows);
+        if (whole) {
+#pragma GCC unroll 16
+            for (int row = 0; row < kLanesHere; ++row) panels.put(step + row, column, rows[row]);
+        } else {
+            const std::int64_t left = steps - step < kLanesHere ? steps - step : kLanesHere;
+            for (int row = 0; row < left; ++row) panels.put(step + row, column, rows[row]);
+        }
+    }
+}
+
+// One vector of columns of a source with no unit stride; rare, so element by element.
+template <class T, int kWidth>
+void pack_strided(const PackSource<T>& source, std::int64_t column,
+                  const Panels<T, kWidth>& panels) {
+    constexpr int kLanesHere = kLanes<Arithmetic<T>>;
+    constexpr int kStep = kPerStep<T>;
+    for (std::int64_t k = 0; k < source.k; k += kStep) {
+        Packed<T> lanes[kLanesHere] = {};
+        for (std::int64_t lane = 0; lane < kLanesHere && column + lane < source.columns; ++lane) {
+            lanes[lane] = gemm_detail::load_element<T>(
+                source.data + k * source.k_stride + (column + lane) * source.column_stride,
+                source.k_stride, k + 1 < source.k);
+        }
+        panels.put(k / kStep, column, vec_cast<PackedBits<T>>(lanes));
+    }
+}
+
+// Columns [begin, end) of a source that is not column-contiguous; `begin` a multiple of a vector.
+template <class T, int kWidth>
+void pack_columns(const PackSource<T>& source, std::int64_t begin, std::int64_t end,
+                  const Panels<T, kWidth>& panels) {
+    constexpr int kLanesHere = kLanes<Arithmetic<T>>;
+    for (std::int64_t column = begin; column < end; column += kLanesHere) {
+        if (source.k_stride == 1 || source.k == 1) {
+            pack_transposed<T, kWidth>(source, column, panels);
+        } else {
+            pack_strided<T, kWidth>(source, column, panels);
         }
     }
 }
