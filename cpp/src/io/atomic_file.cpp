@@ -1,0 +1,166 @@
+#include "tempra/io/atomic_file.h"
+
+#include <atomic>
+#include <charconv>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "platform/files.h"
+#include "platform/process.h"
+#include "tempra/error.h"
+#include "tempra/io/crc32.h"
+
+namespace tempra::io {
+
+namespace {
+
+constexpr size_t kBufferBytes = size_t{1} << 20;
+constexpr std::string_view kTemporarySuffix = ".tempra-tmp";
+
+// ".NAME.PID-N.tempra-tmp": hidden, beside the destination, unique in this process.
+std::string temporary_path(const std::string& path) {
+    static std::atomic<std::uint64_t> counter{0};
+    return format("{}/.{}.{}-{}{}", platform::parent_directory(path), platform::file_name(path),
+                  platform::process_id(), counter.fetch_add(1), kTemporarySuffix);
+}
+
+// The process that made a temporary of this name; 0 when it is not one of ours.
+std::int64_t owner_of_temporary(std::string_view name) {
+    if (!name.starts_with('.') || !name.ends_with(kTemporarySuffix)) return 0;
+    name.remove_suffix(kTemporarySuffix.size());
+    const size_t dot = name.rfind('.');
+    const size_t dash = name.rfind('-');
+    if (dash == std::string_view::npos || dot >= dash) return 0;
+    std::int64_t process = 0;
+    const auto [end, error] = std::from_chars(name.data() + dot + 1, name.data() + dash, process);
+    return error == std::errc() && end == name.data() + dash && process > 0 ? process : 0;
+}
+
+void sync_tree(const std::string& folder) {
+    for (const platform::DirectoryEntry& entry : platform::list_directory(folder)) {
+        const std::string path = folder + "/" + entry.name;
+        if (entry.is_directory) {
+            sync_tree(path);
+        } else {
+            platform::File::open_for_reading(path).sync();
+        }
+    }
+    platform::sync_directory(folder);
+}
+
+// For clean-up on the way out of a failure: the first error is the one to report.
+template <class Action>
+void ignore_errors(const Action& action) noexcept {
+    try {
+        action();
+    } catch (const Error&) {
+    }
+}
+
+}  // namespace
+
+struct AtomicFile::State {
+    explicit State(const std::string& destination)
+        : path(destination),
+          temporary(temporary_path(destination)),
+          file(platform::File::create_new(temporary)) {
+        buffer.reserve(kBufferBytes);
+    }
+    ~State() {
+        if (!renamed) ignore_errors([this] { platform::remove_file(temporary); });
+    }
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    void flush() {
+        if (buffer.empty()) return;
+        file.write(buffer.data(), static_cast<std::int64_t>(buffer.size()));
+        buffer.clear();
+    }
+
+    std::string path;
+    std::string temporary;
+    platform::File file;
+    std::vector<std::byte> buffer;
+    WrittenFile written;
+    bool renamed = false;
+};
+
+AtomicFile::AtomicFile(const std::string& path) : state_(std::make_unique<State>(path)) {}
+AtomicFile::~AtomicFile() = default;
+AtomicFile::AtomicFile(AtomicFile&&) noexcept = default;
+AtomicFile& AtomicFile::operator=(AtomicFile&&) noexcept = default;
+
+void AtomicFile::write(const void* data, std::int64_t size) {
+    TEMPRA_CHECK(Error, state_ != nullptr, "write: this file was already committed");
+    if (size <= 0) return;
+    State& state = *state_;
+    state.written.crc32 = crc32(data, size, state.written.crc32);
+    state.written.bytes += size;
+    if (state.buffer.size() + static_cast<size_t>(size) > kBufferBytes) state.flush();
+    if (static_cast<size_t>(size) >= kBufferBytes) {
+        state.file.write(data, size);
+        return;
+    }
+    const auto* bytes = static_cast<const std::byte*>(data);
+    state.buffer.insert(state.buffer.end(), bytes, bytes + size);
+}
+
+std::int64_t AtomicFile::bytes_written() const noexcept {
+    return state_ == nullptr ? 0 : state_->written.bytes;
+}
+
+WrittenFile AtomicFile::commit() {
+    TEMPRA_CHECK(Error, state_ != nullptr, "commit: this file was already committed");
+    const std::unique_ptr<State> state = std::move(state_);
+    state->flush();
+    state->file.sync();
+    state->file.close();
+    platform::rename_path(state->temporary, state->path);
+    state->renamed = true;
+    // Should this fail the new file is in place and whole, though perhaps not yet durable.
+    platform::sync_directory(platform::parent_directory(state->path));
+    return state->written;
+}
+
+WrittenFile write_file(const std::string& path, const void* data, std::int64_t size) {
+    AtomicFile file(path);
+    file.write(data, size);
+    return file.commit();
+}
+
+int remove_stale_temporaries(const std::string& folder) {
+    int removed = 0;
+    for (const platform::DirectoryEntry& entry : platform::list_directory(folder)) {
+        const std::int64_t owner = owner_of_temporary(entry.name);
+        if (entry.is_directory || owner == 0 || platform::process_exists(owner)) continue;
+        platform::remove_file(folder + "/" + entry.name);
+        ++removed;
+    }
+    return removed;
+}
+
+void publish_directory(const std::string& temporary, const std::string& final) {
+    const std::string parent = platform::parent_directory(final);
+    const std::string replaced = final + kReplacedSuffix;
+    sync_tree(temporary);
+    const bool replaces = platform::exists(final);
+    if (replaces) {
+        // Left by a process that died after its folder was in place: superseded twice over.
+        platform::remove_tree(replaced);
+        platform::rename_path(final, replaced);
+    }
+    try {
+        platform::rename_path(temporary, final);
+    } catch (const IoError&) {
+        if (replaces) ignore_errors([&] { platform::rename_path(replaced, final); });
+        throw;
+    }
+    platform::sync_directory(parent);
+    // Only now is the old one superseded for certain. Its removal may fail: it is merely in the
+    // way.
+    ignore_errors([&] { platform::remove_tree(replaced); });
+}
+
+}  // namespace tempra::io

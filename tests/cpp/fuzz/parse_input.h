@@ -1,0 +1,15 @@
+// The functions under fuzzing, one per format. Each takes any bytes: a FormatError is a correct
+// answer, a crash, a sanitizer report or another exception is a bug. Shared by the libFuzzer
+// targets and by the test that replays their corpora.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tempra::fuzz {
+
+void parse_json_header(const std::uint8_t* data, std::size_t size);
+void parse_safetensors(const std::uint8_t* data, std::size_t size);
+void parse_token_bin(const std::uint8_t* data, std::size_t size);
+
+}  // namespace tempra::fuzz

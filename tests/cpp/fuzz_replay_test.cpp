@@ -1,0 +1,36 @@
+// Feeds every file of the fuzzers' corpora to its parser, so that each sanitizer build covers
+// them, and also every shorter beginning of each file, in which most parsers' mistakes lie.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "fuzz/parse_input.h"
+#include "temporary_directory.h"
+
+namespace tempra::fuzz {
+namespace {
+
+using Parse = std::function<void(const std::uint8_t*, std::size_t)>;
+
+void replay(const std::string& name, const Parse& parse, int expected_files) {
+    int files = 0;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(std::string(TEMPRA_FUZZ_CORPUS) + "/" + name)) {
+        const std::string text = read_text(entry.path().string());
+        for (size_t size = 0; size <= text.size(); ++size) {
+            // An exact copy on the heap, so that reading past the end is seen.
+            const std::vector<std::uint8_t> bytes(text.begin(),
+                                                  text.begin() + static_cast<std::ptrdiff_t>(size));
+            parse(bytes.data(), bytes.size());
+        }
+        ++files;
+    }
+    EXPECT_GE(files, expected_files) << name;
+}
+
+TEST(FuzzReplay, JsonHeader) { replay("json_header", parse_json_header, 20); }
+TEST(FuzzReplay, Safetensors) { replay("safetensors", parse_safetensors, 20); }
+TEST(FuzzReplay, TokenBin) { replay("token_bin", parse_token_bin, 5); }
+
+}  // namespace
+}  // namespace tempra::fuzz
