@@ -22,7 +22,8 @@ struct Choice {
 
 // One of a few names, or a ConfigError that lists them.
 template <class Value, size_t count>
-Value choose(const char* argument, const std::string& given, const Choice<Value> (&choices)[count]) {
+Value choose(const char* argument, const std::string& given,
+             const Choice<Value> (&choices)[count]) {
     std::string names;
     for (const Choice<Value>& choice : choices) {
         if (given == choice.name) return choice.value;
@@ -54,10 +55,11 @@ AttentionOptions attention_options(bool causal, const OptionalTensor& offsets_q,
 
 // Calls back into Python from the backward walk, which runs without the GIL.
 TensorFunction python_function(const py::function& function) {
-    auto held = std::shared_ptr<py::function>(new py::function(function), [](py::function* pointer) {
-        const py::gil_scoped_acquire gil;
-        delete pointer;
-    });
+    auto held =
+        std::shared_ptr<py::function>(new py::function(function), [](py::function* pointer) {
+            const py::gil_scoped_acquire gil;
+            delete pointer;
+        });
     return [held](const std::vector<Tensor>& inputs) {
         const py::gil_scoped_acquire gil;
         py::tuple arguments(inputs.size());
@@ -121,15 +123,16 @@ void bind_attention(py::module_& module) {
         py::arg("q"), py::arg("k"), py::arg("v"), py::kw_only(), py::arg("causal") = true,
         py::arg("offsets_q") = py::none(), py::arg("offsets_k") = py::none(),
         py::arg("scale") = py::none(), py::arg("window") = 0, py::arg("dropout_probability") = 0.0,
-        "Attention over packed [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] inputs.");
+        "Attention over packed [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] "
+        "inputs.");
     module.def(
         "attention_qkv",
         [](const Tensor& qkv, const OptionalTensor& offsets, std::int64_t heads,
            std::int64_t kv_heads, std::int64_t head_dim, bool causal, std::optional<double> scale,
            std::int64_t window, double dropout_probability) {
-            return attention_qkv(qkv, heads, kv_heads, head_dim,
-                                 attention_options(causal, offsets, offsets, scale, window,
-                                                   dropout_probability));
+            return attention_qkv(
+                qkv, heads, kv_heads, head_dim,
+                attention_options(causal, offsets, offsets, scale, window, dropout_probability));
         },
         py::arg("qkv"), py::arg("offsets") = py::none(), py::kw_only(), py::arg("heads"),
         py::arg("kv_heads"), py::arg("head_dim"), py::arg("causal") = true,

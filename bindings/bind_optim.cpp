@@ -22,9 +22,10 @@ AdamWOptions options_from(const py::dict& group) {
         } else if (name == "epsilon") {
             options.epsilon = value.cast<double>();
         } else {
-            throw ConfigError(format("adamw: unknown group option '{}'; options are "
-                                     "learning_rate_scale, weight_decay, beta1, beta2, epsilon",
-                                     name));
+            throw ConfigError(
+                format("adamw: unknown group option '{}'; options are "
+                       "learning_rate_scale, weight_decay, beta1, beta2, epsilon",
+                       name));
         }
     }
     return options;
@@ -66,16 +67,16 @@ void bind_arena(py::module_& module) {
                                    }
                                    return names;
                                })
-        .def_property_readonly("segments",
-                               [](const ParameterArena& self) {
-                                   py::list segments;
-                                   for (const auto& segment : self.segments()) {
-                                       segments.append(py::make_tuple(segment.name, segment.offset,
-                                                                      segment.length));
-                                   }
-                                   return segments;
-                               },
-                               "(name, offset, length) of each parameter, in elements.")
+        .def_property_readonly(
+            "segments",
+            [](const ParameterArena& self) {
+                py::list segments;
+                for (const auto& segment : self.segments()) {
+                    segments.append(py::make_tuple(segment.name, segment.offset, segment.length));
+                }
+                return segments;
+            },
+            "(name, offset, length) of each parameter, in elements.")
         .def("zero_gradients", &ParameterArena::zero_gradients);
 }
 
@@ -86,7 +87,8 @@ void bind_optim(py::module_& module) {
     py::class_<AdamW>(module, "AdamW", "AdamW over an arena, one pass a step.")
         .def(py::init([](const std::shared_ptr<ParameterArena>& arena,
                          const std::vector<py::dict>& groups,
-                         const std::vector<std::int64_t>& group_of, const std::vector<bool>& frozen) {
+                         const std::vector<std::int64_t>& group_of,
+                         const std::vector<bool>& frozen) {
                  std::vector<AdamWOptions> options;
                  for (const py::dict& group : groups) options.push_back(options_from(group));
                  return std::make_unique<AdamW>(arena, options, group_of, frozen);
@@ -107,9 +109,10 @@ void bind_optim(py::module_& module) {
         .def_property_readonly("first_moments", &AdamW::first_moments)
         .def_property_readonly("second_moments", &AdamW::second_moments)
         .def("state_dict", [](const AdamW& self) { return to_dict(self.report()); })
-        .def("load_state_dict",
-             [](AdamW& self, const py::dict& state) { self.restore(from_dict(state)); },
-             py::arg("state"));
+        .def(
+            "load_state_dict",
+            [](AdamW& self, const py::dict& state) { self.restore(from_dict(state)); },
+            py::arg("state"));
 }
 
 }  // namespace tempra::python

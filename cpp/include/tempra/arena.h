@@ -19,10 +19,10 @@ class ParameterArena {
         std::int64_t length;
     };
 
-    // Moves the f32 parameters, in this order and without gaps, into one buffer that their handles then
-    // refer to; gives each a zero gradient that is part of a second one; with `bf16_copy` keeps a bf16
-    // copy in a third. Raises ConfigError for no parameters, a repeated name or a tensor named twice,
-    // DtypeError for another dtype.
+    // Moves the f32 parameters, in this order and without gaps, into one buffer that their handles
+    // then refer to; gives each a zero gradient that is part of a second one; with `bf16_copy`
+    // keeps a bf16 copy in a third. Raises ConfigError for no parameters, a repeated name or a
+    // tensor named twice, DtypeError for another dtype.
     ParameterArena(const std::vector<std::pair<std::string, Tensor>>& parameters, bool bf16_copy);
 
     [[nodiscard]] const Tensor& data() const { return data_; }
@@ -32,8 +32,8 @@ class ParameterArena {
     [[nodiscard]] const std::vector<Tensor>& parameters() const { return parameters_; }
 
     void zero_gradients();
-    // To be called after writing `data` or parameters as a whole: counts as a write to each parameter
-    // and, with `copy_is_current`, says that the bf16 copy was written along.
+    // To be called after writing `data` or parameters as a whole: counts as a write to each
+    // parameter and, with `copy_is_current`, says that the bf16 copy was written along.
     void mark_written(const std::vector<bool>& frozen, bool copy_is_current);
 
   private:

@@ -1,6 +1,6 @@
 // Activation recomputation (Chen et al. 2016, "Training deep nets with sublinear memory cost"): the
-// forward pass keeps only its inputs; the backward pass runs the function again, recording, and walks
-// that tape.
+// forward pass keeps only its inputs; the backward pass runs the function again, recording, and
+// walks that tape.
 #include "autograd/tape.h"
 #include "autograd/walk.h"
 #include "tempra/autograd.h"

@@ -1,5 +1,5 @@
-// S = scale Q K^T (masked), P = softmax(S), O = P V, one sequence and head at a time; the kernels keep
-// one log-sum-exp a row and recompute P. With D = rowsum(dO * O):
+// S = scale Q K^T (masked), P = softmax(S), O = P V, one sequence and head at a time; the kernels
+// keep one log-sum-exp a row and recompute P. With D = rowsum(dO * O):
 //   dV = P^T dO;  dP = dO V^T;  dS = P * (dP - D);  dQ = scale dS K;  dK = scale dS^T Q
 #include "tempra/fused/attention.h"
 
@@ -28,10 +28,9 @@ struct Sequences {
 std::int64_t check_offsets(const char* name, const Tensor& offsets, std::int64_t tokens) {
     TEMPRA_CHECK(DtypeError, offsets.dtype() == DType::i32, "attention: {} has dtype {}; needs i32",
                  name, offsets.dtype());
-    TEMPRA_CHECK(ShapeError,
-                 offsets.dimensions() == 1 && offsets.size(0) >= 2 && offsets.is_contiguous(),
-                 "attention: {} has shape {}; needs a contiguous [sequences + 1]", name,
-                 offsets.sizes());
+    TEMPRA_CHECK(
+        ShapeError, offsets.dimensions() == 1 && offsets.size(0) >= 2 && offsets.is_contiguous(),
+        "attention: {} has shape {}; needs a contiguous [sequences + 1]", name, offsets.sizes());
     const auto* values = offsets.data_as<std::int32_t>();
     const std::int64_t count = offsets.size(0) - 1;
     TEMPRA_CHECK(ShapeError, values[0] == 0 && values[count] == tokens,
@@ -59,14 +58,13 @@ Tensor even_offsets(std::int64_t sequences, std::int64_t length) {
 Sequences sequences_of(const AttentionOptions& options, std::int64_t tokens_q,
                        std::int64_t tokens_k) {
     Sequences result;
-    result.offsets_q =
-        options.offsets_q.defined() ? options.offsets_q : even_offsets(1, tokens_q);
+    result.offsets_q = options.offsets_q.defined() ? options.offsets_q : even_offsets(1, tokens_q);
     result.offsets_k = options.offsets_k.defined()   ? options.offsets_k
                        : options.offsets_q.defined() ? options.offsets_q
                                                      : even_offsets(1, tokens_k);
     TEMPRA_CHECK(ShapeError, result.offsets_q.size(0) == result.offsets_k.size(0),
-                 "attention: offsets_q has {} sequences, offsets_k {}", result.offsets_q.size(0) - 1,
-                 result.offsets_k.size(0) - 1);
+                 "attention: offsets_q has {} sequences, offsets_k {}",
+                 result.offsets_q.size(0) - 1, result.offsets_k.size(0) - 1);
     result.longest_q = check_offsets("offsets_q", result.offsets_q, tokens_q);
     result.longest_k = check_offsets("offsets_k", result.offsets_k, tokens_k);
     return result;
@@ -81,8 +79,8 @@ AttentionArguments arguments_for(const AttentionOptions& options, const Sequence
     AttentionArguments arguments;
     arguments.offsets_q = sequences.offsets_q.view();
     arguments.offsets_k = sequences.offsets_k.view();
-    arguments.scale = static_cast<float>(
-        options.scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim))));
+    arguments.scale =
+        static_cast<float>(options.scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim))));
     arguments.dropout_probability = static_cast<float>(options.dropout_probability);
     arguments.dropout_key = key;
     arguments.causal = options.causal ? 1 : 0;
@@ -163,19 +161,22 @@ void check_heads(const Tensor& q, const Tensor& k, const Tensor& v) {
     TEMPRA_CHECK(ShapeError, q.dimensions() == 3 && k.dimensions() == 3 && v.dimensions() == 3,
                  "attention: q, k, v have shapes {}, {}, {}; needs [tokens, heads, head_dim] each",
                  q.sizes(), k.sizes(), v.sizes());
-    TEMPRA_CHECK(ShapeError, k.sizes() == v.sizes() && q.size(2) == k.size(2),
-                 "attention: q, k, v have shapes {}, {}, {}; k and v must be equal and head_dim shared",
-                 q.sizes(), k.sizes(), v.sizes());
+    TEMPRA_CHECK(
+        ShapeError, k.sizes() == v.sizes() && q.size(2) == k.size(2),
+        "attention: q, k, v have shapes {}, {}, {}; k and v must be equal and head_dim shared",
+        q.sizes(), k.sizes(), v.sizes());
     TEMPRA_CHECK(ShapeError, k.size(1) > 0 && q.size(1) % k.size(1) == 0,
-                 "attention: {} query heads are not a multiple of {} key heads", q.size(1), k.size(1));
+                 "attention: {} query heads are not a multiple of {} key heads", q.size(1),
+                 k.size(1));
     TEMPRA_CHECK(DtypeError, q.dtype() == k.dtype() && k.dtype() == v.dtype(),
-                 "attention: q, k, v have dtypes {}, {}, {}; they must be equal", q.dtype(), k.dtype(),
-                 v.dtype());
+                 "attention: q, k, v have dtypes {}, {}, {}; they must be equal", q.dtype(),
+                 k.dtype(), v.dtype());
 }
 
 void check_options(const AttentionOptions& options) {
     TEMPRA_CHECK(ConfigError, options.dropout_probability >= 0 && options.dropout_probability < 1,
-                 "attention: dropout_probability {} given; needs [0, 1)", options.dropout_probability);
+                 "attention: dropout_probability {} given; needs [0, 1)",
+                 options.dropout_probability);
     TEMPRA_CHECK(ConfigError,
                  options.window >= 0 && options.window <= std::numeric_limits<std::int32_t>::max(),
                  "attention: window {} given; needs 0 (none) or a positive number of keys",
@@ -254,9 +255,10 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
 Tensor attention_qkv(const Tensor& qkv, std::int64_t heads, std::int64_t kv_heads,
                      std::int64_t head_dim, const AttentionOptions& options) {
     check_options(options);
-    TEMPRA_CHECK(ShapeError, heads > 0 && kv_heads > 0 && head_dim > 0 && heads % kv_heads == 0,
-                 "attention_qkv: {} heads, {} kv_heads, head_dim {}: heads must be a multiple of kv_heads",
-                 heads, kv_heads, head_dim);
+    TEMPRA_CHECK(
+        ShapeError, heads > 0 && kv_heads > 0 && head_dim > 0 && heads % kv_heads == 0,
+        "attention_qkv: {} heads, {} kv_heads, head_dim {}: heads must be a multiple of kv_heads",
+        heads, kv_heads, head_dim);
     TEMPRA_CHECK(ShapeError,
                  qkv.dimensions() == 2 && qkv.size(1) == (heads + 2 * kv_heads) * head_dim,
                  "attention_qkv: qkv has shape {}; needs [tokens, ({} + 2 * {}) * {}]", qkv.sizes(),

@@ -21,7 +21,8 @@ Tensor visible_keys(std::int64_t queries, std::int64_t keys, const AttentionOpti
     Tensor visible = full({queries, keys}, 1, DType::boolean);
     if (options.causal) visible = logical_and(visible, less_equal(key, query));
     if (options.window > 0) {
-        const Tensor first = subtract(query, full({}, static_cast<double>(options.window), DType::i64));
+        const Tensor first =
+            subtract(query, full({}, static_cast<double>(options.window), DType::i64));
         visible = logical_and(visible, greater(key, first));
     }
     return visible;
@@ -50,8 +51,7 @@ Tensor composed_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                           const Tensor& offsets_k) {
     TEMPRA_CHECK(Error, options.dropout_probability == 0,
                  "attention: composed() has no dropout of attention weights; set it to 0");
-    const double scale =
-        options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(2))));
+    const double scale = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(2))));
     const auto* starts_q = offsets_q.data_as<std::int32_t>();
     const auto* starts_k = offsets_k.data_as<std::int32_t>();
     const std::int64_t repeats = q.size(1) / k.size(1);

@@ -31,11 +31,12 @@ Tensor embedding(const Tensor& weight, const Tensor& indices, DType dtype) {
                  "embedding: weight has shape {}; needs [vocabulary, width]", weight.sizes());
     TEMPRA_CHECK(DtypeError, indices.dtype() == DType::i64 || indices.dtype() == DType::i32,
                  "embedding: indices have dtype {}; needs i64 or i32", indices.dtype());
-    TEMPRA_CHECK(DtypeError,
-                 dtype == weight.dtype() || (dtype == DType::bf16 && weight.dtype() == DType::f32),
-                 "embedding: result dtype {} asked for with a weight of {}; it must be the same, or "
-                 "bf16 with f32",
-                 dtype, weight.dtype());
+    TEMPRA_CHECK(
+        DtypeError,
+        dtype == weight.dtype() || (dtype == DType::bf16 && weight.dtype() == DType::f32),
+        "embedding: result dtype {} asked for with a weight of {}; it must be the same, or "
+        "bf16 with f32",
+        dtype, weight.dtype());
     if (is_composed()) return cast(index_select(weight, 0, indices), dtype);
     Shape sizes = indices.sizes();
     sizes.push_back(weight.size(1));

@@ -47,7 +47,8 @@ TensorView transposed(const Tensor& matrix) {
 }
 
 // dx [rows, in] = dh [rows, out] @ weight [out, in]
-Tensor input_gradient(const char* name, const Tensor& dh, const Tensor& weight, const Shape& sizes) {
+Tensor input_gradient(const char* name, const Tensor& dh, const Tensor& weight,
+                      const Shape& sizes) {
     const Tensor result = empty({dh.size(0), weight.size(1)}, dh.dtype(), dh.device());
     GemmArguments arguments;
     arguments.a = dh.view();
@@ -58,7 +59,8 @@ Tensor input_gradient(const char* name, const Tensor& dh, const Tensor& weight, 
 }
 
 // buffer [out, in] += dh^T [out, rows] @ x [rows, in]
-void add_weight_gradient(const char* name, const Tensor& dh, const Tensor& x, const Tensor& buffer) {
+void add_weight_gradient(const char* name, const Tensor& dh, const Tensor& x,
+                         const Tensor& buffer) {
     GemmArguments arguments;
     arguments.a = transposed(dh);
     arguments.b = x.view();
@@ -114,8 +116,8 @@ struct LinearNode : Node {
         if (activation == Activation::none) return g;
         const Tensor& h = before_activation.get(name());
         const Tensor dh = empty(g.sizes(), g.dtype(), g.device());
-        launch(name(), g, &KernelTable::unary_backward, unary_of(activation), h.view(), TensorView{},
-               g.view(), dh.view());
+        launch(name(), g, &KernelTable::unary_backward, unary_of(activation), h.view(),
+               TensorView{}, g.view(), dh.view());
         return dh;
     }
 
@@ -152,21 +154,21 @@ struct LinearNode : Node {
 };
 
 void check_linear(const char* name, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    TEMPRA_CHECK(DtypeError, is_floating(x.dtype()), "{}: x has dtype {}; needs a floating dtype", name,
-                 x.dtype());
-    TEMPRA_CHECK(ShapeError, weight.dimensions() == 2, "{}: weight has shape {}; needs [out, in]", name,
-                 weight.sizes());
+    TEMPRA_CHECK(DtypeError, is_floating(x.dtype()), "{}: x has dtype {}; needs a floating dtype",
+                 name, x.dtype());
+    TEMPRA_CHECK(ShapeError, weight.dimensions() == 2, "{}: weight has shape {}; needs [out, in]",
+                 name, weight.sizes());
     TEMPRA_CHECK(ShapeError, x.dimensions() >= 1 && x.size(-1) == weight.size(1),
                  "{}: x of shape {} does not fit weight [out, in] = {}", name, x.sizes(),
                  weight.sizes());
     TEMPRA_CHECK(ShapeError,
                  !bias.defined() || (bias.dimensions() == 1 && bias.size(0) == weight.size(0)),
                  "{}: bias has shape {}; needs [{}]", name, bias.sizes(), weight.size(0));
-    TEMPRA_CHECK(DtypeError,
-                 weight.dtype() == x.dtype() ||
-                     (x.dtype() == DType::bf16 && weight.dtype() == DType::f32),
-                 "{}: x has dtype {}, weight {}; they must be equal, or bf16 with f32 weights", name,
-                 x.dtype(), weight.dtype());
+    TEMPRA_CHECK(
+        DtypeError,
+        weight.dtype() == x.dtype() || (x.dtype() == DType::bf16 && weight.dtype() == DType::f32),
+        "{}: x has dtype {}, weight {}; they must be equal, or bf16 with f32 weights", name,
+        x.dtype(), weight.dtype());
 }
 
 Tensor composed_linear(const Tensor& x, const std::vector<Tensor>& weights,

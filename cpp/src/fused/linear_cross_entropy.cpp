@@ -1,8 +1,8 @@
 // With p = softmax(logits) and target distribution t: dlogits = (p - t) + 2 z lse p, then
 //   dhidden = dlogits W;  dW = dlogits^T hidden;  db = column sums of dlogits
-// With a reduced loss these are computed in the forward pass, while a chunk's logits are in cache, and
-// scaled by the incoming gradient in backward. Without reduction the scale differs per row and is not
-// known yet, so backward recomputes the logits from the saved log-sum-exps.
+// With a reduced loss these are computed in the forward pass, while a chunk's logits are in cache,
+// and scaled by the incoming gradient in backward. Without reduction the scale differs per row and
+// is not known yet, so backward recomputes the logits from the saved log-sum-exps.
 #include "tempra/fused/linear_cross_entropy.h"
 
 #include "autograd/saved_tensor.h"
@@ -84,8 +84,7 @@ struct UnreducedLossNode : Node {
         const Tensor& offset = bias.get(name());
         LinearCrossEntropyArguments arguments =
             base_arguments(rows, parameter, offset, labels.get(name()), options);
-        const Tensor grad_losses =
-            reshape(context.contiguous_grad_output(), {rows.size(0)});
+        const Tensor grad_losses = reshape(context.contiguous_grad_output(), {rows.size(0)});
         Tensor grad_hidden;
         Tensor grad_weight;
         Tensor grad_bias;
@@ -143,11 +142,11 @@ Tensor composed_loss(const Tensor& hidden, const Tensor& weight, const Tensor& b
 
 void check_arguments(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                      const Tensor& bias, const CrossEntropyOptions& options) {
-    TEMPRA_CHECK(ShapeError,
-                 weight.dimensions() == 2 && hidden.dimensions() >= 1 &&
-                     hidden.size(-1) == weight.size(1),
-                 "{}: hidden of shape {} does not fit weight [vocabulary, width] = {}", kName,
-                 hidden.sizes(), weight.sizes());
+    TEMPRA_CHECK(
+        ShapeError,
+        weight.dimensions() == 2 && hidden.dimensions() >= 1 && hidden.size(-1) == weight.size(1),
+        "{}: hidden of shape {} does not fit weight [vocabulary, width] = {}", kName,
+        hidden.sizes(), weight.sizes());
     Shape rows = hidden.sizes();
     rows.erase(rows.dimensions() - 1);
     TEMPRA_CHECK(ShapeError, labels.sizes() == rows, "{}: labels have shape {}; needs {}", kName,
@@ -173,8 +172,8 @@ void check_arguments(const Tensor& hidden, const Tensor& weight, const Tensor& l
 Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                             const Tensor& bias, const CrossEntropyOptions& options) {
     check_arguments(hidden, weight, labels, bias, options);
-    const Tensor valid = not_equal(
-        labels, scalar_like(labels, static_cast<double>(options.ignore_index)));
+    const Tensor valid =
+        not_equal(labels, scalar_like(labels, static_cast<double>(options.ignore_index)));
     const auto counted = static_cast<std::int64_t>(sum(valid).item());
     if (is_composed()) return composed_loss(hidden, weight, bias, labels, valid, counted, options);
 

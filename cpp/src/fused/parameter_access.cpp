@@ -27,8 +27,7 @@ bool lie_side_by_side(std::span<const Tensor> tensors) {
     for (size_t i = 0; i < tensors.size(); ++i) {
         if (!tensors[i].is_contiguous() || tensors[i].dtype() != tensors[0].dtype()) return false;
         if (i == 0) continue;
-        const char* previous_end =
-            tensors[i - 1].data_as<const char>() + tensors[i - 1].bytes();
+        const char* previous_end = tensors[i - 1].data_as<const char>() + tensors[i - 1].bytes();
         if (TensorAccess::impl(tensors[i]).storage != TensorAccess::impl(tensors[0]).storage ||
             tensors[i].data_as<const char>() != previous_end) {
             return false;

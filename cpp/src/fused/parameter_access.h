@@ -15,8 +15,8 @@ namespace tempra {
 // True when the tensors are contiguous, of one dtype, and each starts where the one before ends.
 [[nodiscard]] bool lie_side_by_side(std::span<const Tensor> tensors);
 
-// A tensor over all of `tensors` joined along dimension 0: a view where they lie side by side, else a
-// copy (of parameters), recording nothing.
+// A tensor over all of `tensors` joined along dimension 0: a view where they lie side by side, else
+// a copy (of parameters), recording nothing.
 [[nodiscard]] Tensor joined(std::span<const Tensor> tensors);
 
 // x as a matrix [rows, columns] with unit column stride; recording nothing.

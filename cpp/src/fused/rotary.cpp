@@ -48,8 +48,8 @@ Tensor composed_rotary(const Tensor& x, const Tensor& positions, const Tensor& c
     const Tensor cosine = cast(unsqueeze(index_select(cosines, 0, positions), 1), x.dtype());
     const Tensor sine = cast(unsqueeze(index_select(sines, 0, positions), 1), x.dtype());
     const Tensor turning = narrow(x, 2, 0, 2 * half);
-    const Shape paired = interleaved ? Shape{x.size(0), x.size(1), half, 2}
-                                     : Shape{x.size(0), x.size(1), 2, half};
+    const Shape paired =
+        interleaved ? Shape{x.size(0), x.size(1), half, 2} : Shape{x.size(0), x.size(1), 2, half};
     const int axis = interleaved ? 3 : 2;
     const Tensor pairs = reshape(turning, paired);
     const Tensor a = select(pairs, axis, 0);
@@ -65,14 +65,15 @@ Tensor composed_rotary(const Tensor& x, const Tensor& positions, const Tensor& c
 
 Tensor rotary(const Tensor& x, const Tensor& positions, const Tensor& cosines, const Tensor& sines,
               const RotaryOptions& options) {
-    TEMPRA_CHECK(ShapeError, x.dimensions() == 3, "rotary: x has shape {}; needs [tokens, heads, head_dim]",
-                 x.sizes());
+    TEMPRA_CHECK(ShapeError, x.dimensions() == 3,
+                 "rotary: x has shape {}; needs [tokens, heads, head_dim]", x.sizes());
     TEMPRA_CHECK(ShapeError, positions.dimensions() == 1 && positions.size(0) == x.size(0),
                  "rotary: positions have shape {}; needs [{}]", positions.sizes(), x.size(0));
     TEMPRA_CHECK(DtypeError, positions.dtype() == DType::i64 || positions.dtype() == DType::i32,
                  "rotary: positions have dtype {}; needs i64 or i32", positions.dtype());
     TEMPRA_CHECK(DtypeError, cosines.dtype() == DType::f32 && sines.dtype() == DType::f32,
-                 "rotary: cosines have dtype {}, sines {}; needs f32", cosines.dtype(), sines.dtype());
+                 "rotary: cosines have dtype {}, sines {}; needs f32", cosines.dtype(),
+                 sines.dtype());
     TEMPRA_CHECK(ShapeError,
                  cosines.dimensions() == 2 && cosines.sizes() == sines.sizes() &&
                      2 * cosines.size(1) <= x.size(2),

@@ -18,10 +18,11 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
     for (const auto& [name, parameter] : parameters) {
         TEMPRA_CHECK(ConfigError, names.insert(name).second, "arena: two parameters are named {}",
                      name);
-        TEMPRA_CHECK(ConfigError, tensors.insert(parameter.identity()).second,
-                     "arena: parameter {} is the same tensor as an earlier one; give tied parameters "
-                     "once",
-                     name);
+        TEMPRA_CHECK(
+            ConfigError, tensors.insert(parameter.identity()).second,
+            "arena: parameter {} is the same tensor as an earlier one; give tied parameters "
+            "once",
+            name);
         TEMPRA_CHECK(DtypeError, parameter.dtype() == DType::f32,
                      "arena: parameter {} has dtype {}; needs f32", name, parameter.dtype());
         TEMPRA_CHECK(Error, parameter.is_leaf(), "arena: parameter {} was computed by an operation",

@@ -21,8 +21,8 @@ namespace {
 
 void check_options(size_t group, const AdamWOptions& options) {
     const auto check = [group](const char* field, double value, bool valid, const char* needed) {
-        TEMPRA_CHECK(ConfigError, valid, "adamw: group {}: {} {} given; needs {}", group, field, value,
-                     needed);
+        TEMPRA_CHECK(ConfigError, valid, "adamw: group {}: {} {} given; needs {}", group, field,
+                     value, needed);
     };
     const auto fraction = [](double x) { return x >= 0 && x < 1; };
     check("learning_rate_scale", options.learning_rate_scale,
@@ -44,22 +44,22 @@ AdamW::AdamW(std::shared_ptr<ParameterArena> arena, const std::vector<AdamWOptio
     : state_(std::make_unique<State>()) {
     require_training("adamw");
     const std::vector<ParameterArena::Segment>& segments = arena->segments();
-    TEMPRA_CHECK(ConfigError, group_of.size() == segments.size() && frozen.size() == segments.size(),
+    TEMPRA_CHECK(ConfigError,
+                 group_of.size() == segments.size() && frozen.size() == segments.size(),
                  "adamw: {} parameters, but group_of has {} entries and frozen {}", segments.size(),
                  group_of.size(), frozen.size());
     for (size_t i = 0; i < groups.size(); ++i) {
         check_options(i, groups[i]);
-        state_->groups.push_back({static_cast<float>(groups[i].learning_rate_scale),
-                                  static_cast<float>(groups[i].weight_decay),
-                                  static_cast<float>(groups[i].beta1),
-                                  static_cast<float>(groups[i].beta2),
-                                  static_cast<float>(groups[i].epsilon)});
+        state_->groups.push_back(
+            {static_cast<float>(groups[i].learning_rate_scale),
+             static_cast<float>(groups[i].weight_decay), static_cast<float>(groups[i].beta1),
+             static_cast<float>(groups[i].beta2), static_cast<float>(groups[i].epsilon)});
     }
     for (size_t i = 0; i < segments.size(); ++i) {
         TEMPRA_CHECK(ConfigError,
                      group_of[i] >= 0 && group_of[i] < static_cast<std::int64_t>(groups.size()),
-                     "adamw: parameter {} is in group {}, but there are {} groups", segments[i].name,
-                     group_of[i], groups.size());
+                     "adamw: parameter {} is in group {}, but there are {} groups",
+                     segments[i].name, group_of[i], groups.size());
         state_->segments.push_back({segments[i].offset, segments[i].length,
                                     static_cast<std::int32_t>(group_of[i]),
                                     std::int32_t{frozen[i]}});
@@ -89,7 +89,8 @@ void AdamW::step(double learning_rate, double gradient_scale, double max_gradien
     double sum_of_squares = 0;
     const auto* gradients = state.arena->gradients().data_as<const float>();
     const ArenaSegment* segments = state.segments.data();
-    launch("adamw", data, &KernelTable::sum_of_squares, gradients, segments, count, &sum_of_squares);
+    launch("adamw", data, &KernelTable::sum_of_squares, gradients, segments, count,
+           &sum_of_squares);
     const double* norm_input = &sum_of_squares;
     StepScalars* scalars = &state.scalars;
     launch("adamw", data, &KernelTable::prepare_step, norm_input, scalars);

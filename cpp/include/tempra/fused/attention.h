@@ -19,8 +19,8 @@ struct AttentionOptions {
 };
 
 // q [tokens, heads, head_dim], k and v [tokens_k, kv_heads, head_dim] with heads a multiple of
-// kv_heads; or all with a batch dimension in front. Result like q. Causal masks are aligned at the end
-// of each sequence: with fewer queries than keys the last query sees every key.
+// kv_heads; or all with a batch dimension in front. Result like q. Causal masks are aligned at the
+// end of each sequence: with fewer queries than keys the last query sees every key.
 [[nodiscard]] Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                const AttentionOptions& options = {});
 

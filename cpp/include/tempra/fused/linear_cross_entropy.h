@@ -17,9 +17,10 @@ struct CrossEntropyOptions {
 };
 
 // Cross-entropy of softmax(hidden @ weight^T + bias) against labels. hidden [..., width]; weight
-// [vocabulary, width], bias [vocabulary] of the same dtype, or f32 parameters with bf16 hidden; labels
-// [...] i64 or i32. Result f32 (f64 for f64): 0-d, or of the labels' shape without reduction. A mean
-// over no labels is 0.
+// [vocabulary, width], bias [vocabulary] of the same dtype, or f32 parameters with bf16 hidden;
+// labels
+// [...] i64 or i32. Result f32 (f64 for f64): 0-d, or of the labels' shape without reduction. A
+// mean over no labels is 0.
 [[nodiscard]] Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight,
                                           const Tensor& labels, const Tensor& bias = {},
                                           const CrossEntropyOptions& options = {});

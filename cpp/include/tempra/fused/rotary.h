@@ -9,8 +9,8 @@ struct RotaryOptions {
     bool interleaved = false;  // pairs (2i, 2i + 1) instead of (i, i + rotary_dim / 2)
 };
 
-// x [tokens, heads, head_dim]; positions [tokens] i64 or i32; cosines and sines [positions, d / 2] f32,
-// d <= head_dim even: elements past d are passed through.
+// x [tokens, heads, head_dim]; positions [tokens] i64 or i32; cosines and sines [positions, d / 2]
+// f32, d <= head_dim even: elements past d are passed through.
 [[nodiscard]] Tensor rotary(const Tensor& x, const Tensor& positions, const Tensor& cosines,
                             const Tensor& sines, const RotaryOptions& options = {});
 

@@ -28,8 +28,8 @@ struct StepReport {
 
 class AdamW {
   public:
-    // `group_of` names each parameter's group in `groups`; `frozen` parameters are neither updated nor
-    // counted in the norm. Raises ConfigError for options outside their range.
+    // `group_of` names each parameter's group in `groups`; `frozen` parameters are neither updated
+    // nor counted in the norm. Raises ConfigError for options outside their range.
     AdamW(std::shared_ptr<ParameterArena> arena, const std::vector<AdamWOptions>& groups,
           const std::vector<std::int64_t>& group_of, const std::vector<bool>& frozen);
     ~AdamW();
@@ -42,7 +42,7 @@ class AdamW {
     [[nodiscard]] StepReport report() const;
     // Restores the counters of a checkpoint.
     void restore(const StepReport& report);
-    [[nodiscard]] const Tensor& first_moments() const;   // f32, like the arena's data
+    [[nodiscard]] const Tensor& first_moments() const;  // f32, like the arena's data
     [[nodiscard]] const Tensor& second_moments() const;
 
   private:
