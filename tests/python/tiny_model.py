@@ -82,7 +82,10 @@ class TinySource:
             rows[:, :-1].astype(np.int32).reshape(-1), labels, int((labels >= 0).sum())
         )
 
-    def fingerprint(self) -> dict[str, Any]:
+    def epochs(self, batches: int) -> float:
+        return batches / self.batches_per_epoch
+
+    def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "rows": self.rows, "batches_per_epoch": self.batches_per_epoch}
 
 

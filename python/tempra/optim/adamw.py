@@ -33,7 +33,6 @@ class AdamW:
         for group in groups:
             group.update(learning_rate_scale=1.0, beta1=betas[0], beta2=betas[1], epsilon=epsilon)
         frozen_names = set(frozen)
-        self._parameters = dict(parameters)
         self.arena = _core.ParameterArena(parameters, bf16_copy=bf16_copy)
         self._update = _core.AdamW(
             self.arena,
@@ -104,16 +103,14 @@ class AdamW:
                 view.copy_(tensors[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scalar state."""
-        return dict(self._update.state_dict())
+        """Return the counters; the last norm is a report, and may not be a number."""
+        state = dict(self._update.state_dict())
+        del state["gradient_norm"]
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the scalar state."""
-        self._update.load_state_dict(dict(state))
-
-    def parameters_changed(self) -> None:
-        """Make the bf16 copies anew after others wrote the parameters."""
-        self.arena.refresh_bf16_copy()
+        self._update.load_state_dict({**state, "gradient_norm": 0.0})
 
     def _by_name(self, prefix: str, flat: Tensor) -> dict[str, Tensor]:
         return {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,8 @@ class RunView:
     steps: int
     run_folder: Path | None = None
     stop_reason: str | None = None
-    notices: list[str] = field(default_factory=list)
+    # Adds a record to metrics.jsonl and shows it to the other callbacks.
+    record: Callable[[Mapping[str, Any]], None] = lambda record: None
 
     def request_stop(self, reason: str) -> None:
         """Ask the run to end after this step, with a saved checkpoint."""

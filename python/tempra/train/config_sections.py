@@ -139,6 +139,11 @@ class EvaluationConfig(Section):
     batches: Count | None = Field(
         default=None, description="Batches per measurement. Default: the whole validation text."
     )
+    patience: Count | None = Field(
+        default=None,
+        description="Measurements in a row without a better loss before the run stops early. "
+        "Default: it never does.",
+    )
     sample_prompt: str | None = Field(
         default=None,
         description="Beginning of the text the model writes at each measurement. Default: an "

@@ -196,6 +196,14 @@ def load_config(
     return model.from_mapping(apply_overrides(model, values, overrides))
 
 
+def parse_config(model: type[ConfigType], text: str, source: str) -> ConfigType:
+    """Check and build from YAML text, as `dump_config` wrote it; `source` names it in errors."""
+    values = _parse_yaml(text, source)
+    if not isinstance(values, dict):
+        raise config_error(f"{source}: holds a {type(values).__name__}, needs sections")
+    return model.from_mapping(values)
+
+
 def with_overrides(config: ConfigType, overrides: Iterable[str]) -> ConfigType:
     """A changed copy of a configuration, checked anew."""
     return type(config).from_mapping(

@@ -99,25 +99,20 @@ class Optimizer(Protocol):
         """Restore the scalar state."""
         ...
 
-    def parameters_changed(self) -> None:
-        """Note that parameters were written by others: their bf16 copies are made anew."""
-        ...
-
 
 class BatchSource(Protocol):
     """Batches as a pure function of their index, so that a cursor is one integer."""
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches until every part of the data was seen once."""
-        ...
 
     def batch(self, index: int) -> Batch:
         """Return the batch of an index, counted from the start of the run over all epochs."""
         ...
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what decides the batches: sizes, checksums and seed of the data."""
+    def epochs(self, batches: int) -> float:
+        """Return how often the data has been read after that many batches."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return what decides the batches: sizes and seed of the data."""
         ...
 
 

@@ -48,14 +48,14 @@ class RunFolder:
     def metrics(self) -> MetricsWriter:
         """The open metrics file."""
         if self._metrics is None:
-            raise TrainError(f"{self.path}: the run folder is not open")
+            raise TrainError(f"{self.path}: the run has not begun")
         return self._metrics
 
     def __enter__(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
-            self._prepare()
+            self._check_new()
         except OSError as error:
             self._release()
             raise TrainError(
@@ -80,21 +80,33 @@ class RunFolder:
         finally:
             self._release()
 
-    def _prepare(self) -> None:
+    def begin(self) -> None:
+        """Write the configuration, set aside what a resume overtakes, and open the metrics.
+
+        Called when the first step is about to run: until then a resume that fails changes nothing.
+        """
+        if self._metrics is not None:
+            return
         resumed = self._resume_from
-        if resumed is None:
-            # A run that was killed before its first checkpoint left nothing to lose.
-            if self.store.steps():
-                raise TrainError(
-                    f"run folder {self.path} already holds a run; continue it with "
-                    f"`tempra train resume --checkpoint {self.path}`, or choose another folder "
-                    "with checkpoint.dir"
-                )
-        elif self.store.steps():
-            best = resumed.state.get("best", {}).get("step")
-            self.set_aside = self.store.rewind(resumed.step, best_step=best)
-        _core.write_file_atomic(str(self.path / CONFIG_FILE), self.run_config.encode())
+        try:
+            if resumed is not None and self.store.steps():
+                best = resumed.state["best"]["step"]
+                self.set_aside = self.store.rewind(resumed.step, best_step=best)
+            _core.write_file_atomic(str(self.path / CONFIG_FILE), self.run_config.encode())
+        except OSError as error:
+            raise TrainError(
+                f"run folder {self.path} cannot be written: {error.strerror or error}"
+            ) from error
         self._metrics = MetricsWriter(self.path / METRICS_FILE, resume_step=self.resumed_step or 0)
+
+    def _check_new(self) -> None:
+        # A run that was killed before its first checkpoint left nothing to lose.
+        if self._resume_from is None and self.store.steps():
+            raise TrainError(
+                f"run folder {self.path} already holds a run; continue it with "
+                f"`tempra train resume --checkpoint {self.path}`, or choose another folder with "
+                "checkpoint.dir"
+            )
 
     def _release(self) -> None:
         if self._metrics is not None:
@@ -118,3 +130,15 @@ def take_lock(path: Path) -> _core.FileLock:
                 "another folder with checkpoint.dir"
             ) from error
         raise
+
+
+def choose_run_folder(given: str | None, parent: Path = Path("runs")) -> Path:
+    """Return the folder asked for, or the next free `run-NNNN` below `parent`."""
+    if given is not None:
+        return Path(given)
+    taken = [
+        int(entry.name[4:])
+        for entry in (parent.iterdir() if parent.is_dir() else ())
+        if entry.name.startswith("run-") and entry.name[4:].isdigit()
+    ]
+    return parent / f"run-{max(taken, default=0) + 1:04d}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tempra._core import CheckpointError, Generator, Tensor, no_grad
+from tempra._core import CheckpointError, ConfigError, Generator, Tensor, no_grad
 from tempra.checkpoint import Checkpoint
 from tempra.train.moving_average import ExponentialMovingAverage
 from tempra.train.objective import Objective, PhasedObjective
@@ -84,7 +84,14 @@ class TrainState:
             if self.average is not None:
                 self.average.load(_with_prefix(checkpoint.optimizer, _MOVING_AVERAGE))
             _restore_stateful(self._stateful(), state["stateful"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RuntimeError,
+            ConfigError,
+        ) as error:
             place = checkpoint.path or f"of step {checkpoint.step}"
             raise CheckpointError(
                 f"checkpoint {place}: state.json does not fit this version: "
@@ -93,7 +100,7 @@ class TrainState:
 
     def check_data(self, source: BatchSource) -> None:
         """Raise CheckpointError where a source would not continue the batches of this state."""
-        current = source.fingerprint()
+        current = dict(source.state_dict())
         for key in sorted({*current, *self.data_fingerprint}):
             was, now = self.data_fingerprint.get(key), current.get(key)
             if self.data_fingerprint and was != now:
@@ -149,7 +156,6 @@ class TrainState:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_tensors(_with_prefix(tensors, name + "."))
             optimizer.load_state_dict(scalars[name])
-            optimizer.parameters_changed()
 
     def _stateful(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tempra.train.callbacks import Callback, CallbackList, RunView
@@ -42,16 +42,19 @@ class Trainer:
         self.callbacks = CallbackList(callbacks)
         self.signals = signals or ShutdownSignals()
         self.view = RunView(state, settings.steps, run_folder.path if run_folder else None)
+        self.view.record = lambda record: self._record([record])
         self.log = StepLog(state.optimizers, flops_per_token)
         self._saved_step = run_folder.resumed_step if run_folder else None
         # An epoch that a resumed run enters in the middle has begun before.
-        self._in_epoch = state.cursors["train"] % source.batches_per_epoch != 0
+        self._in_epoch = source.epochs(state.cursors["train"]) % 1 != 0
         self._last_loss: float | None = None
         self._last_evaluation: Evaluation | None = None
 
     def fit(self) -> TrainingResult:
         """Train to the last step, a requested stop or a signal, and save where it ended."""
         began = time.monotonic()
+        if self.run_folder is not None:
+            self.run_folder.begin()
         self.callbacks.on_train_begin(self.view)
         try:
             if self.state.step == 0:
@@ -96,7 +99,7 @@ class Trainer:
         state.cursors["train"] = first + count
         self.log.add(state.step, state.tokens, result)
         self.callbacks.on_batch_end(self.view)
-        epoch = state.cursors["train"] // self.source.batches_per_epoch
+        epoch = int(self.source.epochs(state.cursors["train"]))
         if epoch != state.epoch:
             self.callbacks.on_epoch_end(self.view)
             state.epoch, self._in_epoch = epoch, False
@@ -119,7 +122,7 @@ class Trainer:
         self._record(records)
         self._stop_if_not_finite()
 
-    def _record(self, records: Sequence[dict[str, Any]]) -> None:
+    def _record(self, records: Sequence[Mapping[str, Any]]) -> None:
         if self.run_folder is not None:
             for record in records:
                 self.run_folder.metrics.write(record)

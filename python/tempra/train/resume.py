@@ -1,0 +1,128 @@
+"""Continuing a run: its configuration, what of it may change, and its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tempra._core import CheckpointError, ConfigError
+from tempra.checkpoint import Checkpoint, load_checkpoint
+from tempra.checkpoint.load import CHECKPOINTS_FOLDER, checkpoints_root, find_checkpoints
+from tempra.train.config import LearningRateSchedule, LlmTrainingConfig
+from tempra.train.overrides import load_config, parse_config, parse_override, with_overrides
+from tempra.train.run_folder import CONFIG_FILE
+
+# Fields that change when and what is written, how long the run is, or where the same data lies.
+# Everything else decides the numbers, and a resumed run continues those.
+CHANGEABLE = frozenset(
+    {
+        "train.steps",
+        "train.threads",
+        "train.non_finite_limit",
+        "schedule.decay_steps",
+        "data.train",
+        "data.validation",
+        "data.cache",
+        "evaluation.interval",
+        "evaluation.batches",
+        "evaluation.patience",
+        "evaluation.sample_prompt",
+        "evaluation.sample_tokens",
+        "checkpoint.interval",
+        "checkpoint.keep_last",
+        "checkpoint.keep_best",
+        "checkpoint.asynchronous",
+        "logging.interval",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """A run to be continued; `checkpoint` is None where it was killed before its first save."""
+
+    folder: Path
+    config: LlmTrainingConfig
+    checkpoint: Checkpoint | None
+    notes: tuple[str, ...] = ()
+
+
+def prepare_resume(path: Path, overrides: Iterable[str] = ()) -> Resumption:
+    """Load the checkpoint at `path` (a run, or one of its steps) and the configuration it had."""
+    overrides = tuple(overrides)
+    _check_changeable(overrides)
+    folder = run_folder_of(path)
+    if path.resolve() == folder.resolve() and not find_checkpoints(checkpoints_root(folder)):
+        return _not_started(folder, overrides)
+    checkpoint = load_checkpoint(path)
+    if not checkpoint.run_config:
+        raise CheckpointError(
+            f"{checkpoint.path} has no config.yaml: it holds weights, not a run; "
+            "start a new run from them with train.init_from"
+        )
+    recorded = parse_config(LlmTrainingConfig, checkpoint.run_config, f"{path}/{CONFIG_FILE}")
+    config = with_overrides(recorded, overrides)
+    notes = [*checkpoint.notes, *_schedule_notes(recorded, config)]
+    if config.train.steps < checkpoint.step:
+        raise ConfigError(
+            f"train.steps: got {config.train.steps}, but the checkpoint is of step "
+            f"{checkpoint.step}; resume an earlier one by naming its folder"
+        )
+    return Resumption(folder, config, checkpoint, tuple(notes))
+
+
+def run_folder_of(path: Path) -> Path:
+    """Run folder of a path that is the folder itself, its checkpoints, or one of those."""
+    if not path.exists():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    path = path.resolve()
+    if path.name == CHECKPOINTS_FOLDER:
+        return path.parent
+    if path.parent.name == CHECKPOINTS_FOLDER:
+        return path.parent.parent
+    return path
+
+
+def with_recorded_schedule(config: LlmTrainingConfig) -> LlmTrainingConfig:
+    """Fix warm-up and decay at the first start, so that extending the run moves neither."""
+    rate = config.learning_rate()
+    overrides = [f"schedule.warmup_steps={rate.warmup_steps}"]
+    if config.schedule.kind is not LearningRateSchedule.CONSTANT:
+        overrides.append(f"schedule.decay_steps={rate.decay_steps}")
+    return with_overrides(config, overrides)
+
+
+def _check_changeable(overrides: tuple[str, ...]) -> None:
+    for override in overrides:
+        section, field, _ = parse_override(LlmTrainingConfig, override)
+        if f"{section}.{field}" not in CHANGEABLE:
+            raise ConfigError(
+                f"{section}.{field}: cannot change when a run is resumed, as it continues the same "
+                "numbers; start a new run from its weights with train.init_from"
+            )
+
+
+def _not_started(folder: Path, overrides: tuple[str, ...]) -> Resumption:
+    file = folder / CONFIG_FILE
+    if not file.exists():
+        raise CheckpointError(
+            f"{folder} holds no checkpoint: expected a run folder, or a folder named step-..."
+        )
+    config = with_overrides(load_config(LlmTrainingConfig, file), overrides)
+    note = f"{folder} has no checkpoint yet; starting from the beginning"
+    return Resumption(folder, config, None, (note,))
+
+
+def _schedule_notes(recorded: LlmTrainingConfig, config: LlmTrainingConfig) -> list[str]:
+    if config.train.steps == recorded.train.steps and config.schedule == recorded.schedule:
+        return []
+    rate = config.learning_rate()
+    if rate.minimum == rate.peak:
+        return [f"the learning rate stays at {rate.peak:g} to step {config.train.steps}"]
+    if rate.decay_steps < config.train.steps:
+        return [
+            f"the learning rate reaches {rate.minimum:g} at step {rate.decay_steps} and stays "
+            f"there to step {config.train.steps}; schedule.decay_steps=N decays to step N instead"
+        ]
+    return [f"the learning rate reaches {rate.minimum:g} at step {rate.decay_steps}"]
