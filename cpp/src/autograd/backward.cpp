@@ -7,6 +7,7 @@
 
 #include "autograd/node.h"
 #include "autograd/tape.h"
+#include "autograd/walk.h"
 #include "dispatch/select.h"
 #include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
@@ -237,9 +238,16 @@ void backward(const Tensor& output, const Tensor& gradient, bool retain_graph) {
         Error, output.requires_grad(),
         "backward: the output of shape {} does not depend on any tensor that requires grad",
         output.sizes());
+    backward_all({output}, {gradient}, retain_graph);
+}
+
+void backward_all(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients,
+                  bool retain_graph) {
     Walk walk(false, retain_graph, nullptr, nullptr);
     const GradModeGuard off(false);
-    walk.propagate(edge_of(output), checked_gradient("backward", output, gradient));
+    for (size_t i = 0; i < outputs.size(); ++i) {
+        walk.propagate(edge_of(outputs[i]), checked_gradient("backward", outputs[i], gradients[i]));
+    }
     walk.run();
 }
 

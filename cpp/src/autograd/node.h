@@ -39,6 +39,8 @@ class BackwardContext {
     // gradient (the arena) where that is allowed, else zeros, handed over when `backward` returns.
     [[nodiscard]] Tensor gradient_buffer(int input);
 
+    // False when the caller wants gradients as values and leaves must stay as they are.
+    [[nodiscard]] bool into_leaves() const { return into_leaves_; }
     [[nodiscard]] std::vector<Tensor>& results() { return results_; }
 
   private:

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 
+#include "tempra/fused/activation.h"
 #include "tempra/tensor_view.h"
 
 namespace tempra {
@@ -83,8 +84,6 @@ enum class BinaryOp : std::int32_t {
 };
 
 enum class ReduceOp : std::int32_t { sum, mean, maximum, minimum, product, count_ };
-
-enum class Activation : std::int32_t { none, relu, silu, gelu, gelu_tanh };
 
 enum class RandomDistribution : std::int32_t { uniform, normal };
 

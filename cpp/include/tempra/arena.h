@@ -1,0 +1,45 @@
+// Parameters and their gradients side by side in memory: one optimizer pass, one norm, one span to
+// reduce between ranks or to write to a file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tempra/tensor.h"
+
+namespace tempra {
+
+class ParameterArena {
+  public:
+    struct Segment {
+        std::string name;
+        std::int64_t offset;  // elements
+        std::int64_t length;
+    };
+
+    // Moves the f32 parameters, in this order and without gaps, into one buffer that their handles
+    // then refer to; gives each a zero gradient that is part of a second one; with `bf16_copy`
+    // keeps a bf16 copy in a third. Raises ConfigError for no parameters, a repeated name or a
+    // tensor named twice, DtypeError for another dtype.
+    ParameterArena(const std::vector<std::pair<std::string, Tensor>>& parameters, bool bf16_copy);
+
+    [[nodiscard]] const Tensor& data() const { return data_; }
+    [[nodiscard]] const Tensor& gradients() const { return gradients_; }
+    [[nodiscard]] const Tensor& bf16_copy() const { return bf16_copy_; }  // undefined without one
+    [[nodiscard]] const std::vector<Segment>& segments() const { return segments_; }
+    [[nodiscard]] const std::vector<Tensor>& parameters() const { return parameters_; }
+
+    void zero_gradients();
+    // To be called after writing `data` or parameters as a whole: counts as a write to each
+    // parameter and, with `copy_is_current`, says that the bf16 copy was written along.
+    void mark_written(const std::vector<bool>& frozen, bool copy_is_current);
+
+  private:
+    Tensor data_, gradients_, bf16_copy_;
+    std::vector<Segment> segments_;
+    std::vector<Tensor> parameters_;
+};
+
+}  // namespace tempra

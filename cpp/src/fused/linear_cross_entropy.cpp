@@ -1,0 +1,231 @@
+// With p = softmax(logits) and target distribution t: dlogits = (p - t) + 2 z lse p, then
+//   dhidden = dlogits W;  dW = dlogits^T hidden;  db = column sums of dlogits
+// With a reduced loss these are computed in the forward pass, while a chunk's logits are in cache,
+// and scaled by the incoming gradient in backward. Without reduction the scale differs per row and
+// is not known yet, so backward recomputes the logits from the saved log-sum-exps.
+#include "tempra/fused/linear_cross_entropy.h"
+
+#include "autograd/saved_tensor.h"
+#include "autograd/tape.h"
+#include "dispatch/launch.h"
+#include "fused/parameter_access.h"
+#include "tempra/ops/creation.h"
+#include "tempra/ops/elementwise.h"
+#include "tempra/ops/indexing.h"
+#include "tempra/ops/layout.h"
+#include "tempra/ops/matmul.h"
+#include "tempra/ops/reduce.h"
+
+namespace tempra {
+
+namespace {
+
+constexpr const char* kName = "linear_cross_entropy";
+
+DType statistics_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
+
+LinearCrossEntropyArguments base_arguments(const Tensor& hidden, const Tensor& weight,
+                                           const Tensor& bias, const Tensor& labels,
+                                           const CrossEntropyOptions& options) {
+    LinearCrossEntropyArguments arguments;
+    arguments.hidden = hidden.view();
+    arguments.weight = weight.view();
+    arguments.bias = bias.view();
+    arguments.labels = labels.view();
+    arguments.ignore_index = options.ignore_index;
+    arguments.label_smoothing = static_cast<float>(options.label_smoothing);
+    arguments.z_loss = static_cast<float>(options.z_loss);
+    return arguments;
+}
+
+void run(const Tensor& hidden, const Tensor& weight, const CrossEntropyOptions& options,
+         const LinearCrossEntropyArguments& arguments) {
+    const KernelTable& kernels = kernels_for(hidden.device(), hidden.dtype());
+    TEMPRA_CHECK(DeviceError, kernels.linear_cross_entropy != nullptr,
+                 "{}: device {} has no kernel for it", kName, hidden.device());
+    const KernelStatus status = kernels.linear_cross_entropy(KernelContext{}, arguments);
+    TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
+                 "{}: a label is outside [0, {}) and is not ignore_index {}", kName, weight.size(0),
+                 options.ignore_index);
+    check_status(status, kName, hidden.dtype());
+}
+
+// target += scale * gradient, in f32
+void add_scaled(const Tensor& gradient, const Tensor& scale, const Tensor& target) {
+    const Tensor scaled = scale.item() == 1.0 ? gradient : multiply(gradient, scale);
+    launch(kName, target, &KernelTable::accumulate, scaled.view(), target.view());
+}
+
+// Inputs hidden, weight, bias. Gradients were computed in the forward pass, for a gradient of 1.
+struct ReducedLossNode : Node {
+    Tensor grad_hidden, grad_weight, grad_bias;
+    [[nodiscard]] const char* name() const override { return kName; }
+    void backward(BackwardContext& context) override {
+        const Tensor scale = context.grad_output();
+        if (context.needs(0)) {
+            const bool unit = scale.item() == 1.0;
+            const Tensor scaled =
+                unit ? grad_hidden : multiply(grad_hidden, cast(scale, grad_hidden.dtype()));
+            context.set(0, reshape(scaled, edges()[0].sizes));
+        }
+        if (context.needs(1)) add_scaled(grad_weight, scale, context.gradient_buffer(1));
+        if (context.needs(2)) add_scaled(grad_bias, scale, context.gradient_buffer(2));
+    }
+    void release() override { grad_hidden = grad_weight = grad_bias = Tensor(); }
+};
+
+struct UnreducedLossNode : Node {
+    SavedTensor hidden, weight, bias, labels, losses, log_sum_exps;
+    CrossEntropyOptions options;
+    [[nodiscard]] const char* name() const override { return kName; }
+    void backward(BackwardContext& context) override {
+        const Tensor rows = as_rows(hidden.get(name()));
+        const Tensor parameter = parameter_as(weight.get(name()), rows.dtype());
+        const Tensor& offset = bias.get(name());
+        LinearCrossEntropyArguments arguments =
+            base_arguments(rows, parameter, offset, labels.get(name()), options);
+        const Tensor grad_losses = reshape(context.contiguous_grad_output(), {rows.size(0)});
+        Tensor grad_hidden;
+        Tensor grad_weight;
+        Tensor grad_bias;
+        if (context.needs(0)) grad_hidden = empty(rows.sizes(), rows.dtype(), rows.device());
+        if (context.needs(1)) grad_weight = context.gradient_buffer(1);
+        if (context.needs(2)) grad_bias = context.gradient_buffer(2);
+        arguments.losses = losses.get(name()).view();
+        arguments.log_sum_exps = log_sum_exps.get(name()).view();
+        arguments.grad_losses = grad_losses.view();
+        arguments.grad_hidden = grad_hidden.view();
+        arguments.grad_weight = grad_weight.view();
+        arguments.grad_bias = grad_bias.view();
+        run(rows, parameter, options, arguments);
+        if (context.needs(0)) context.set(0, reshape(grad_hidden, edges()[0].sizes));
+    }
+    void release() override {
+        for (SavedTensor* saved : {&hidden, &weight, &bias, &labels, &losses, &log_sum_exps}) {
+            saved->reset();
+        }
+    }
+};
+
+Tensor reduce_losses(const Tensor& losses, std::int64_t counted, Reduction reduction) {
+    const Tensor total = sum(losses);
+    if (reduction == Reduction::sum || counted == 0) return total;
+    return multiply(total, scalar_like(total, 1.0 / static_cast<double>(counted)));
+}
+
+Tensor composed_loss(const Tensor& hidden, const Tensor& weight, const Tensor& bias,
+                     const Tensor& labels, const Tensor& valid, std::int64_t counted,
+                     const CrossEntropyOptions& options) {
+    const DType dtype = statistics_dtype(hidden.dtype());
+    Tensor logits = cast(matmul(hidden, transpose(cast(weight, hidden.dtype()), 0, 1)), dtype);
+    if (bias.defined()) logits = add(logits, cast(bias, dtype));
+    const std::int64_t last[] = {-1};
+    const Tensor peak = maximum_of(logits.detach(), last, true);
+    const Tensor log_sum_exp =
+        squeeze(add(log(sum(exp(subtract(logits, peak)), last, true)), peak), -1);
+    const Tensor safe = where(valid, labels, scalar_like(labels, 0));
+    const Tensor picked = squeeze(gather(logits, -1, unsqueeze(safe, -1)), -1);
+    const double smoothing = options.label_smoothing;
+    Tensor losses = subtract(log_sum_exp, multiply(picked, scalar_like(picked, 1.0 - smoothing)));
+    if (smoothing != 0) {
+        const Tensor average = mean(logits, last);
+        losses = subtract(losses, multiply(average, scalar_like(average, smoothing)));
+    }
+    if (options.z_loss != 0) {
+        const Tensor penalty = square(log_sum_exp);
+        losses = add(losses, multiply(penalty, scalar_like(penalty, options.z_loss)));
+    }
+    losses = where(valid, losses, scalar_like(losses, 0));
+    return options.reduction == Reduction::none ? losses
+                                                : reduce_losses(losses, counted, options.reduction);
+}
+
+void check_arguments(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
+                     const Tensor& bias, const CrossEntropyOptions& options) {
+    TEMPRA_CHECK(
+        ShapeError,
+        weight.dimensions() == 2 && hidden.dimensions() >= 1 && hidden.size(-1) == weight.size(1),
+        "{}: hidden of shape {} does not fit weight [vocabulary, width] = {}", kName,
+        hidden.sizes(), weight.sizes());
+    Shape rows = hidden.sizes();
+    rows.erase(rows.dimensions() - 1);
+    TEMPRA_CHECK(ShapeError, labels.sizes() == rows, "{}: labels have shape {}; needs {}", kName,
+                 labels.sizes(), rows);
+    TEMPRA_CHECK(DtypeError, labels.dtype() == DType::i64 || labels.dtype() == DType::i32,
+                 "{}: labels have dtype {}; needs i64 or i32", kName, labels.dtype());
+    TEMPRA_CHECK(DtypeError,
+                 weight.dtype() == hidden.dtype() ||
+                     (hidden.dtype() == DType::bf16 && weight.dtype() == DType::f32),
+                 "{}: hidden has dtype {}, weight {}; they must be equal, or bf16 with f32 weights",
+                 kName, hidden.dtype(), weight.dtype());
+    TEMPRA_CHECK(ShapeError,
+                 !bias.defined() || (bias.dimensions() == 1 && bias.size(0) == weight.size(0)),
+                 "{}: bias has shape {}; needs [{}]", kName, bias.sizes(), weight.size(0));
+    TEMPRA_CHECK(ConfigError, options.label_smoothing >= 0 && options.label_smoothing <= 1,
+                 "{}: label_smoothing {} given; needs [0, 1]", kName, options.label_smoothing);
+    TEMPRA_CHECK(ConfigError, options.z_loss >= 0, "{}: z_loss {} given; needs 0 or more", kName,
+                 options.z_loss);
+}
+
+}  // namespace
+
+Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
+                            const Tensor& bias, const CrossEntropyOptions& options) {
+    check_arguments(hidden, weight, labels, bias, options);
+    const Tensor valid =
+        not_equal(labels, scalar_like(labels, static_cast<double>(options.ignore_index)));
+    const auto counted = static_cast<std::int64_t>(sum(valid).item());
+    if (is_composed()) return composed_loss(hidden, weight, bias, labels, valid, counted, options);
+
+    const bool recording = should_record({&hidden, &weight, &bias});
+    const GradModeGuard off(false);
+    const Tensor rows = as_rows(hidden);
+    const Tensor parameter = parameter_as(weight, rows.dtype());
+    const Tensor flat_labels = reshape(contiguous(labels), {labels.numel()});
+    const DType dtype = statistics_dtype(rows.dtype());
+    const Tensor losses = empty({rows.size(0)}, dtype, rows.device());
+    const Tensor log_sum_exps = empty({rows.size(0)}, dtype, rows.device());
+    LinearCrossEntropyArguments arguments =
+        base_arguments(rows, parameter, bias, flat_labels, options);
+    arguments.losses = losses.view();
+    arguments.log_sum_exps = log_sum_exps.view();
+
+    if (options.reduction == Reduction::none || !recording) {
+        run(rows, parameter, options, arguments);
+        if (options.reduction != Reduction::none) {
+            return reduce_losses(losses, counted, options.reduction);
+        }
+        const Tensor result = reshape(losses, labels.sizes());
+        if (recording) {
+            auto node = make_node<UnreducedLossNode>({&hidden, &weight, &bias});
+            node->hidden = SavedTensor::input(hidden);
+            node->weight = SavedTensor::input(weight);
+            node->bias = SavedTensor::input(bias);
+            node->labels = SavedTensor::input(flat_labels);
+            node->losses = SavedTensor::output(losses);
+            node->log_sum_exps = SavedTensor::output(log_sum_exps);
+            node->options = options;
+            attach(result, node);
+        }
+        return result;
+    }
+
+    auto node = make_node<ReducedLossNode>({&hidden, &weight, &bias});
+    if (hidden.requires_grad()) node->grad_hidden = empty_like(rows);
+    if (weight.requires_grad()) node->grad_weight = empty(weight.sizes(), dtype, rows.device());
+    if (bias.defined() && bias.requires_grad()) {
+        node->grad_bias = empty(bias.sizes(), dtype, rows.device());
+    }
+    arguments.grad_hidden = node->grad_hidden.view();
+    arguments.grad_weight = node->grad_weight.view();
+    arguments.grad_bias = node->grad_bias.view();
+    arguments.accumulate = 0;
+    const bool average = options.reduction == Reduction::mean && counted > 0;
+    arguments.grad_scale = average ? 1.0F / static_cast<float>(counted) : 1.0F;
+    run(rows, parameter, options, arguments);
+    const Tensor result = reduce_losses(losses, counted, options.reduction);
+    attach(result, node);
+    return result;
+}
+
+}  // namespace tempra

@@ -1,0 +1,61 @@
+#include "fused/parameter_access.h"
+
+#include "tempra/autograd.h"
+#include "tempra/ops/creation.h"
+#include "tempra/ops/layout.h"
+#include "tensor/tensor_access.h"
+
+namespace tempra {
+
+Tensor parameter_as(const Tensor& parameter, DType dtype) {
+    const GradModeGuard off(false);
+    if (parameter.dtype() == dtype) return parameter.detach();
+    if (dtype == DType::bf16 && TensorAccess::impl(parameter).autograd) {
+        AutogradRecord& record = TensorAccess::record(parameter);
+        if (record.low_precision.defined()) {
+            if (record.low_precision_version != parameter.version()) {
+                copy_(record.low_precision, parameter);
+                record.low_precision_version = parameter.version();
+            }
+            return record.low_precision;
+        }
+    }
+    return cast(parameter, dtype);
+}
+
+bool lie_side_by_side(std::span<const Tensor> tensors) {
+    for (size_t i = 0; i < tensors.size(); ++i) {
+        if (!tensors[i].is_contiguous() || tensors[i].dtype() != tensors[0].dtype()) return false;
+        if (i == 0) continue;
+        const char* previous_end = tensors[i - 1].data_as<const char>() + tensors[i - 1].bytes();
+        if (TensorAccess::impl(tensors[i]).storage != TensorAccess::impl(tensors[0]).storage ||
+            tensors[i].data_as<const char>() != previous_end) {
+            return false;
+        }
+    }
+    return true;
+}
+
+Tensor joined(std::span<const Tensor> tensors) {
+    const GradModeGuard off(false);
+    if (tensors.size() == 1) return tensors[0];
+    if (!lie_side_by_side(tensors)) return concatenate({tensors.begin(), tensors.end()}, 0);
+    Shape sizes = tensors[0].sizes();
+    for (const Tensor& tensor : tensors.subspan(1)) sizes[0] += tensor.size(0);
+    return TensorAccess::alias(tensors[0], sizes, contiguous_strides(sizes),
+                               TensorAccess::impl(tensors[0]).offset);
+}
+
+Tensor as_rows(const Tensor& x) {
+    const GradModeGuard off(false);
+    TEMPRA_CHECK(ShapeError, x.dimensions() >= 1, "rows: a 0-d tensor has no rows");
+    if (x.dimensions() == 2 && (x.size(1) <= 1 || x.strides()[1] == 1) &&
+        (x.size(0) <= 1 || x.strides()[0] >= x.size(1))) {
+        return x;
+    }
+    const std::int64_t columns = x.size(-1);
+    const std::int64_t rows = columns == 0 ? 0 : x.numel() / columns;
+    return reshape(contiguous(x), {rows, columns});
+}
+
+}  // namespace tempra

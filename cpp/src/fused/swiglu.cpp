@@ -1,0 +1,98 @@
+// y = silu(a) b, with s = sigmoid(a):  da = dy b s (1 + a (1 - s));  db = dy silu(a)
+#include "tempra/fused/swiglu.h"
+
+#include "autograd/saved_tensor.h"
+#include "autograd/tape.h"
+#include "dispatch/launch.h"
+#include "fused/parameter_access.h"
+#include "tempra/ops/creation.h"
+#include "tempra/ops/elementwise.h"
+#include "tempra/ops/layout.h"
+
+namespace tempra {
+
+namespace {
+
+struct SwigluNode : Node {
+    SavedTensor gate, up;
+    [[nodiscard]] const char* name() const override { return "swiglu"; }
+    void backward(BackwardContext& context) override {
+        const Tensor a = as_rows(gate.get(name()));
+        const Tensor b = as_rows(up.get(name()));
+        const Tensor grad_gate = empty(a.sizes(), a.dtype(), a.device());
+        const Tensor grad_up = empty(a.sizes(), a.dtype(), a.device());
+        launch(name(), a, &KernelTable::swiglu_backward, a.view(), b.view(),
+               as_rows(context.grad_output()).view(), grad_gate.view(), grad_up.view());
+        if (context.needs(0)) context.set(0, reshape(grad_gate, edges()[0].sizes));
+        if (context.needs(1)) context.set(1, reshape(grad_up, edges()[1].sizes));
+    }
+    void release() override {
+        gate.reset();
+        up.reset();
+    }
+};
+
+// Both gradients are written into one buffer, so that the product before this needs no join.
+struct SwigluPackedNode : Node {
+    SavedTensor gate_up;
+    [[nodiscard]] const char* name() const override { return "swiglu_packed"; }
+    void backward(BackwardContext& context) override {
+        const Tensor x = as_rows(gate_up.get(name()));
+        const std::int64_t n = x.size(1) / 2;
+        const Tensor grad = empty(x.sizes(), x.dtype(), x.device());
+        launch(name(), x, &KernelTable::swiglu_backward, narrow(x, 1, 0, n).view(),
+               narrow(x, 1, n, n).view(), as_rows(context.grad_output()).view(),
+               narrow(grad, 1, 0, n).view(), narrow(grad, 1, n, n).view());
+        context.set(0, reshape(grad, edges()[0].sizes));
+    }
+    void release() override { gate_up.reset(); }
+};
+
+Tensor run_forward(const Tensor& a, const Tensor& b, const Shape& sizes) {
+    const Tensor rows = empty(a.sizes(), a.dtype(), a.device());
+    launch("swiglu", a, &KernelTable::swiglu, a.view(), b.view(), rows.view());
+    return reshape(rows, sizes);
+}
+
+}  // namespace
+
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
+    TEMPRA_CHECK(ShapeError, gate.sizes() == up.sizes(), "swiglu: gate has shape {}, up {}",
+                 gate.sizes(), up.sizes());
+    TEMPRA_CHECK(DtypeError, gate.dtype() == up.dtype(), "swiglu: gate has dtype {}, up {}",
+                 gate.dtype(), up.dtype());
+    if (is_composed()) return multiply(silu(gate), up);
+    const bool recording = should_record({&gate, &up});
+    const GradModeGuard off(false);
+    const Tensor result = run_forward(as_rows(gate), as_rows(up), gate.sizes());
+    if (recording) {
+        auto node = make_node<SwigluNode>({&gate, &up});
+        node->gate = SavedTensor::input(gate);
+        node->up = SavedTensor::input(up);
+        attach(result, node);
+    }
+    return result;
+}
+
+Tensor swiglu_packed(const Tensor& gate_up) {
+    TEMPRA_CHECK(ShapeError, gate_up.dimensions() >= 1 && gate_up.size(-1) % 2 == 0,
+                 "swiglu_packed: shape {} has no even last dimension", gate_up.sizes());
+    const std::int64_t n = gate_up.size(-1) / 2;
+    if (is_composed()) {
+        return multiply(silu(narrow(gate_up, -1, 0, n)), narrow(gate_up, -1, n, n));
+    }
+    const bool recording = should_record({&gate_up});
+    const GradModeGuard off(false);
+    const Tensor x = as_rows(gate_up);
+    Shape sizes = gate_up.sizes();
+    sizes[sizes.dimensions() - 1] = n;
+    const Tensor result = run_forward(narrow(x, 1, 0, n), narrow(x, 1, n, n), sizes);
+    if (recording) {
+        auto node = make_node<SwigluPackedNode>({&gate_up});
+        node->gate_up = SavedTensor::input(gate_up);
+        attach(result, node);
+    }
+    return result;
+}
+
+}  // namespace tempra

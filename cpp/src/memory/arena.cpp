@@ -1,0 +1,72 @@
+#include "tempra/arena.h"
+
+#include <unordered_set>
+
+#include "tempra/autograd.h"
+#include "tempra/ops/creation.h"
+#include "tempra/ops/layout.h"
+#include "tensor/tensor_access.h"
+
+namespace tempra {
+
+ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>& parameters,
+                               bool bf16_copy) {
+    TEMPRA_CHECK(ConfigError, !parameters.empty(), "arena: no parameters given");
+    std::unordered_set<std::string> names;
+    std::unordered_set<const void*> tensors;
+    std::int64_t total = 0;
+    for (const auto& [name, parameter] : parameters) {
+        TEMPRA_CHECK(ConfigError, names.insert(name).second, "arena: two parameters are named {}",
+                     name);
+        TEMPRA_CHECK(
+            ConfigError, tensors.insert(parameter.identity()).second,
+            "arena: parameter {} is the same tensor as an earlier one; give tied parameters "
+            "once",
+            name);
+        TEMPRA_CHECK(DtypeError, parameter.dtype() == DType::f32,
+                     "arena: parameter {} has dtype {}; needs f32", name, parameter.dtype());
+        TEMPRA_CHECK(Error, parameter.is_leaf(), "arena: parameter {} was computed by an operation",
+                     name);
+        segments_.push_back({name, total, parameter.numel()});
+        total += parameter.numel();
+    }
+    const GradModeGuard off(false);
+    data_ = empty({total});
+    gradients_ = zeros({total});
+    if (bf16_copy) bf16_copy_ = empty({total}, DType::bf16);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+        const Tensor& parameter = parameters[i].second;
+        const Segment& segment = segments_[i];
+        const Strides strides = contiguous_strides(parameter.sizes());
+        copy_(TensorAccess::alias(data_, parameter.sizes(), strides, segment.offset), parameter);
+        TensorAccess::rebind(parameter, TensorAccess::impl(data_).storage, segment.offset);
+        AutogradRecord& record = TensorAccess::record(parameter);
+        record.grad = TensorAccess::alias(gradients_, parameter.sizes(), strides, segment.offset);
+        record.low_precision = Tensor();
+        if (bf16_copy) {
+            record.low_precision =
+                TensorAccess::alias(bf16_copy_, parameter.sizes(), strides, segment.offset);
+            copy_(record.low_precision, parameter);
+            record.low_precision_version = parameter.version();
+        }
+        parameters_.push_back(parameter);
+    }
+}
+
+void ParameterArena::zero_gradients() {
+    const GradModeGuard off(false);
+    fill_(gradients_, 0);
+}
+
+void ParameterArena::mark_written(const std::vector<bool>& frozen, bool copy_is_current) {
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+        if (i < frozen.size() && frozen[i]) continue;
+        Tensor& parameter = parameters_[i];
+        parameter.bump_version();
+        if (copy_is_current) {
+            TensorAccess::record(parameter).low_precision_version = parameter.version();
+        }
+    }
+}
+
+}  // namespace tempra

@@ -1,0 +1,131 @@
+#include "tempra/optim/adamw.h"
+
+#include <cmath>
+
+#include "dispatch/launch.h"
+#include "tempra/ops/creation.h"
+#include "tempra/training.h"
+
+namespace tempra {
+
+struct AdamW::State {
+    std::shared_ptr<ParameterArena> arena;
+    Tensor first_moments, second_moments;
+    std::vector<ArenaSegment> segments;
+    std::vector<AdamWGroup> groups;
+    std::vector<bool> frozen;
+    StepScalars scalars{};
+};
+
+namespace {
+
+void check_options(size_t group, const AdamWOptions& options) {
+    const auto check = [group](const char* field, double value, bool valid, const char* needed) {
+        TEMPRA_CHECK(ConfigError, valid, "adamw: group {}: {} {} given; needs {}", group, field,
+                     value, needed);
+    };
+    const auto fraction = [](double x) { return x >= 0 && x < 1; };
+    check("learning_rate_scale", options.learning_rate_scale,
+          std::isfinite(options.learning_rate_scale) && options.learning_rate_scale >= 0,
+          "a finite number, 0 or more");
+    check("weight_decay", options.weight_decay,
+          std::isfinite(options.weight_decay) && options.weight_decay >= 0,
+          "a finite number, 0 or more");
+    check("beta1", options.beta1, fraction(options.beta1), "[0, 1)");
+    check("beta2", options.beta2, fraction(options.beta2), "[0, 1)");
+    check("epsilon", options.epsilon, std::isfinite(options.epsilon) && options.epsilon >= 0,
+          "a finite number, 0 or more");
+}
+
+}  // namespace
+
+AdamW::AdamW(std::shared_ptr<ParameterArena> arena, const std::vector<AdamWOptions>& groups,
+             const std::vector<std::int64_t>& group_of, const std::vector<bool>& frozen)
+    : state_(std::make_unique<State>()) {
+    require_training("adamw");
+    const std::vector<ParameterArena::Segment>& segments = arena->segments();
+    TEMPRA_CHECK(ConfigError,
+                 group_of.size() == segments.size() && frozen.size() == segments.size(),
+                 "adamw: {} parameters, but group_of has {} entries and frozen {}", segments.size(),
+                 group_of.size(), frozen.size());
+    for (size_t i = 0; i < groups.size(); ++i) {
+        check_options(i, groups[i]);
+        state_->groups.push_back(
+            {static_cast<float>(groups[i].learning_rate_scale),
+             static_cast<float>(groups[i].weight_decay), static_cast<float>(groups[i].beta1),
+             static_cast<float>(groups[i].beta2), static_cast<float>(groups[i].epsilon)});
+    }
+    for (size_t i = 0; i < segments.size(); ++i) {
+        TEMPRA_CHECK(ConfigError,
+                     group_of[i] >= 0 && group_of[i] < static_cast<std::int64_t>(groups.size()),
+                     "adamw: parameter {} is in group {}, but there are {} groups",
+                     segments[i].name, group_of[i], groups.size());
+        state_->segments.push_back({segments[i].offset, segments[i].length,
+                                    static_cast<std::int32_t>(group_of[i]),
+                                    std::int32_t{frozen[i]}});
+    }
+    state_->first_moments = zeros_like(arena->data());
+    state_->second_moments = zeros_like(arena->data());
+    state_->frozen = frozen;
+    state_->arena = std::move(arena);
+}
+
+AdamW::~AdamW() = default;
+
+void AdamW::step(double learning_rate, double gradient_scale, double max_gradient_norm) {
+    TEMPRA_CHECK(ConfigError, std::isfinite(learning_rate) && learning_rate >= 0,
+                 "adamw: learning_rate {} given; needs a finite number, 0 or more", learning_rate);
+    TEMPRA_CHECK(ConfigError, std::isfinite(gradient_scale),
+                 "adamw: gradient_scale {} given; needs a finite number", gradient_scale);
+    TEMPRA_CHECK(ConfigError, std::isfinite(max_gradient_norm) && max_gradient_norm >= 0,
+                 "adamw: max_gradient_norm {} given; needs 0 (no clipping) or more",
+                 max_gradient_norm);
+    State& state = *state_;
+    const Tensor& data = state.arena->data();
+    const auto count = static_cast<std::int64_t>(state.segments.size());
+    state.scalars.learning_rate = static_cast<float>(learning_rate);
+    state.scalars.gradient_scale = static_cast<float>(gradient_scale);
+    state.scalars.max_gradient_norm = static_cast<float>(max_gradient_norm);
+    double sum_of_squares = 0;
+    const auto* gradients = state.arena->gradients().data_as<const float>();
+    const ArenaSegment* segments = state.segments.data();
+    launch("adamw", data, &KernelTable::sum_of_squares, gradients, segments, count,
+           &sum_of_squares);
+    const double* norm_input = &sum_of_squares;
+    StepScalars* scalars = &state.scalars;
+    launch("adamw", data, &KernelTable::prepare_step, norm_input, scalars);
+
+    AdamWArguments arguments{};
+    arguments.parameters = data.data_as<float>();
+    arguments.gradients = gradients;
+    arguments.first_moments = state.first_moments.data_as<float>();
+    arguments.second_moments = state.second_moments.data_as<float>();
+    const Tensor& copy = state.arena->bf16_copy();
+    arguments.low_precision = copy.defined() ? copy.data_as<bfloat16>() : nullptr;
+    arguments.segments = segments;
+    arguments.segment_count = count;
+    arguments.groups = state.groups.data();
+    arguments.scalars = scalars;
+    launch("adamw", data, &KernelTable::adamw, arguments);
+    state.arena->mark_written(state.frozen, copy.defined());
+}
+
+StepReport AdamW::report() const {
+    const StepScalars& scalars = state_->scalars;
+    return {static_cast<std::int64_t>(scalars.step_count), scalars.gradient_norm, scalars.skip != 0,
+            scalars.skipped_in_a_row, scalars.skipped_total};
+}
+
+void AdamW::restore(const StepReport& report) {
+    StepScalars& scalars = state_->scalars;
+    scalars.step_count = static_cast<double>(report.step_count);
+    scalars.gradient_norm = static_cast<float>(report.gradient_norm);
+    scalars.skip = report.skipped ? 1 : 0;
+    scalars.skipped_in_a_row = static_cast<std::int32_t>(report.skipped_in_a_row);
+    scalars.skipped_total = static_cast<std::int32_t>(report.skipped_total);
+}
+
+const Tensor& AdamW::first_moments() const { return state_->first_moments; }
+const Tensor& AdamW::second_moments() const { return state_->second_moments; }
+
+}  // namespace tempra
