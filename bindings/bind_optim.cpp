@@ -77,7 +77,9 @@ void bind_arena(py::module_& module) {
                 return segments;
             },
             "(name, offset, length) of each parameter, in elements.")
-        .def("zero_gradients", &ParameterArena::zero_gradients);
+        .def("zero_gradients", &ParameterArena::zero_gradients)
+        .def("refresh_bf16_copy", &ParameterArena::refresh_bf16_copy,
+             "Brings the bf16 copy up to date after parameters were written.");
 }
 
 }  // namespace

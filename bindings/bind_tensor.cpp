@@ -305,6 +305,7 @@ void bind_tensor(py::module_& module) {
     py::class_<Tensor> tensor(
         module, "Tensor",
         "Values of one dtype in a strided layout; copies of the handle share them.");
+    tensor.def(py::init<const Tensor&>(), py::arg("other"), "Another handle of the same tensor.");
     bind_attributes(tensor);
     bind_conversions(tensor);
     bind_views(tensor);

@@ -32,6 +32,8 @@ class ParameterArena {
     [[nodiscard]] const std::vector<Tensor>& parameters() const { return parameters_; }
 
     void zero_gradients();
+    // Brings the bf16 copy, if there is one, up to date with the parameters.
+    void refresh_bf16_copy();
     // To be called after writing `data` or parameters as a whole: counts as a write to each
     // parameter and, with `copy_is_current`, says that the bf16 copy was written along.
     void mark_written(const std::vector<bool>& frozen, bool copy_is_current);

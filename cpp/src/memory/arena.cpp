@@ -58,6 +58,14 @@ void ParameterArena::zero_gradients() {
     fill_(gradients_, 0);
 }
 
+void ParameterArena::refresh_bf16_copy() {
+    if (!bf16_copy_.defined()) return;
+    copy_(bf16_copy_, data_);
+    for (Tensor& parameter : parameters_) {
+        TensorAccess::record(parameter).low_precision_version = parameter.version();
+    }
+}
+
 void ParameterArena::mark_written(const std::vector<bool>& frozen, bool copy_is_current) {
     for (size_t i = 0; i < parameters_.size(); ++i) {
         if (i < frozen.size() && frozen[i]) continue;

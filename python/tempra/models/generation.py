@@ -1,0 +1,134 @@
+"""Continuing a sequence of tokens, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tempra import _core
+from tempra._core import ConfigError, ShapeError
+from tempra.models.kv_cache import KeyValueCache
+from tempra.models.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How the next token is chosen. ConfigError for values outside their range.
+
+    temperature: 0 picks the likeliest token; higher is more varied. top_k: only the k likeliest
+    (0: all). top_p: only the likeliest tokens that together reach this probability (Holtzman et
+    al. 2020). repetition_penalty: divides the odds of tokens seen before, always lowering their
+    chance; 1 for none. end_token: stops there, and it is not part of the result.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    end_token: int | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            "max_tokens": (self.max_tokens >= 0, "0 or more"),
+            "temperature": (0.0 <= self.temperature < np.inf, "a number, 0 or more"),
+            "top_k": (self.top_k >= 0, "0 (all) or more"),
+            "top_p": (0.0 < self.top_p <= 1.0, "a number above 0, at most 1"),
+            "repetition_penalty": (1.0 <= self.repetition_penalty < np.inf, "1 or more"),
+        }
+        for name, (valid, needed) in checks.items():
+            if not valid:
+                raise ConfigError(f"generation: {name} {getattr(self, name)} given; needs {needed}")
+
+
+def generate_tokens(
+    model: Transformer, prompt: Sequence[int], options: GenerationOptions | None = None
+) -> Iterator[int]:
+    """Yield tokens that continue `prompt`, until max_tokens or the end token.
+
+    Each is a function of the prompt, the options and the weights alone. Past the context the
+    older half of the tokens is forgotten. Raises ShapeError for an empty prompt or a token outside
+    the vocabulary.
+    """
+    options = options or GenerationOptions()
+    vocabulary = model.config.vocab_size
+    if not prompt:
+        raise ShapeError("generate: the prompt has no tokens; give at least one")
+    outside = [token for token in prompt if not 0 <= token < vocabulary]
+    if outside:
+        raise ShapeError(f"generate: token {outside[0]} is outside the vocabulary of {vocabulary}")
+    return _generate(model, list(prompt), options)
+
+
+def _generate(model: Transformer, tokens: list[int], options: GenerationOptions) -> Iterator[int]:
+    was_training = model.training
+    model.eval()
+    try:
+        cache = KeyValueCache(model.config)
+        generator = np.random.Generator(np.random.Philox(options.seed))
+        pending = tokens[-model.config.context :]
+        for _ in range(options.max_tokens):
+            if cache.length + len(pending) > cache.capacity:
+                cache.clear()
+                pending = tokens[-max(1, cache.capacity // 2) :]
+            logits = _next_logits(model, pending, cache)
+            token = choose_token(logits, tokens, options, generator)
+            if token == options.end_token:
+                return
+            tokens.append(token)
+            pending = [token]
+            yield token
+    finally:
+        model.train(was_training)
+
+
+def _next_logits(
+    model: Transformer, pending: list[int], cache: KeyValueCache
+) -> NDArray[np.float32]:
+    """Logits [vocabulary] after the pending tokens, which enter the cache."""
+    count, start = len(pending), cache.length
+    with _core.no_grad():
+        hidden = model.hidden(
+            _core.from_numpy(np.asarray(pending, dtype=np.int32)),
+            _core.from_numpy(np.asarray([0, count], dtype=np.int32)),
+            _core.from_numpy(np.arange(start, start + count, dtype=np.int32)),
+            list(cache.layers),
+        )
+        last = hidden.narrow(0, count - 1, 1)
+        logits: NDArray[np.float32] = _core.linear(last, model.head_weight).to("f32").numpy()[0]
+    return logits
+
+
+def choose_token(
+    logits: NDArray[np.float32],
+    seen: Sequence[int],
+    options: GenerationOptions,
+    generator: np.random.Generator,
+) -> int:
+    """Return the next token for logits [vocabulary]."""
+    scores = logits.astype(np.float64)
+    if not np.isfinite(scores).any() or np.isnan(scores).any():
+        raise ShapeError("generate: the model's output is not finite; its weights may be damaged")
+    if options.repetition_penalty != 1.0:
+        # Dividing the odds lowers the chance whatever the logit's sign; scaling the logit would not.
+        known = np.unique(np.asarray(seen, dtype=np.int64))
+        scores[known] -= np.log(options.repetition_penalty)
+    if options.temperature == 0.0:
+        return int(scores.argmax())
+    scores = scores / options.temperature
+    order = np.argsort(-scores, kind="stable")
+    if options.top_k:
+        order = order[: options.top_k]
+    probabilities = np.exp(scores[order] - scores[order[0]])
+    probabilities /= probabilities.sum()
+    if options.top_p < 1.0:
+        # The token that reaches top_p is kept, so at least one is.
+        kept = int(np.searchsorted(np.cumsum(probabilities), options.top_p)) + 1
+        order, probabilities = order[:kept], probabilities[:kept]
+        probabilities /= probabilities.sum()
+    drawn = int(np.searchsorted(np.cumsum(probabilities), generator.random(), side="right"))
+    return int(order[min(drawn, len(order) - 1)])

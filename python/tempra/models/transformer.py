@@ -1,0 +1,207 @@
+"""One decoder-only transformer that is GPT-2 or LLaMA by configuration.
+
+Tokens come packed: one row of tokens, and offsets that say where sequences begin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from tempra import _core
+from tempra._core import DType, Tensor
+from tempra.models import hugging_face
+from tempra.models.transformer_config import TransformerConfig
+from tempra.nn import (
+    Dropout,
+    Embedding,
+    GeluFeedForward,
+    LayerNorm,
+    Linear,
+    Module,
+    ModuleList,
+    RmsNorm,
+    RotaryTables,
+    SelfAttention,
+    SwigluFeedForward,
+)
+from tempra.nn.attention import KeyValueStore
+from tempra.nn.init import normal_
+
+
+class TokenBatch(Protocol):
+    """What a loss needs of a batch: int32 arrays, labels -100 where nothing is learned."""
+
+    @property
+    def tokens(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """[tokens]."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """[tokens]."""
+        ...
+
+    @property
+    def offsets(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """[sequences + 1]."""
+        ...
+
+    @property
+    def positions(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """[tokens]."""
+        ...
+
+
+def _norm(config: TransformerConfig) -> Module:
+    if config.family == "gpt2":
+        return LayerNorm(config.width, epsilon=config.norm_epsilon, bias=config.bias)
+    return RmsNorm(config.width, epsilon=config.norm_epsilon)
+
+
+class TransformerBlock(Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)): pre-norm."""
+
+    def __init__(self, config: TransformerConfig, rotary: RotaryTables | None) -> None:
+        self.attention_norm = _norm(config)
+        self.attention = SelfAttention(
+            config.width,
+            config.heads,
+            config.kv_heads,
+            bias=config.bias,
+            dropout=config.dropout,
+            rotary=rotary,
+        )
+        self.feed_forward_norm = _norm(config)
+        self.feed_forward: Module
+        if config.family == "gpt2":
+            self.feed_forward = GeluFeedForward(config.width, config.feed_forward, bias=config.bias)
+        else:
+            self.feed_forward = SwigluFeedForward(config.width, config.feed_forward)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, offsets: Tensor, positions: Tensor, cache: KeyValueStore | None = None
+    ) -> Tensor:
+        """Transform x [tokens, width]."""
+        if self.training and self.dropout.probability > 0.0:
+            normed = self.attention_norm(x)
+            x = x + self.dropout(self.attention(normed, offsets, positions, cache=cache))
+            return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        # The residual is added where the last product of each half is stored.
+        normed = self.attention_norm(x)
+        x = self.attention(normed, offsets, positions, residual=x, cache=cache)
+        return self.feed_forward(self.feed_forward_norm(x), residual=x)
+
+
+class Transformer(Module):
+    """Token embedding, blocks, norm and head.
+
+    Starts from normal numbers of standard deviation 0.02, those of the projections that end a
+    residual branch divided by sqrt(2 * layers) (Radford et al. 2019); biases 0, norms 1.
+    """
+
+    def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
+        self.config = config
+        self.recompute = False  # keep only block inputs for the backward pass
+        self.token_embedding = Embedding(config.vocab_size, config.width)
+        self.position_embedding = (
+            Embedding(config.context, config.width) if config.family == "gpt2" else None
+        )
+        rotary = None
+        if config.family == "llama":
+            rotary = RotaryTables(config.head_dim, config.context, config.rope_theta)
+        self.embedding_dropout = Dropout(config.dropout)
+        self.blocks = ModuleList(TransformerBlock(config, rotary) for _ in range(config.layers))
+        self.final_norm = _norm(config)
+        self.head = (
+            None
+            if config.tie_embeddings
+            else Linear(config.width, config.vocab_size, bias=False)
+        )
+        self.initialize(seed)
+
+    def initialize(self, seed: int) -> None:
+        """Give every parameter its starting value, a function of the seed alone."""
+        generator = _core.Generator(seed)
+        residual = 0.02 / math.sqrt(2 * self.config.layers)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim >= 2:
+                ends_branch = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
+                normal_(parameter, residual if ends_branch else 0.02, generator)
+
+    @property
+    def dtype(self) -> DType:
+        """Of activations; parameters are f32."""
+        return DType(self.config.dtype)
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        offsets: Tensor,
+        positions: Tensor,
+        caches: list[Any] | None = None,
+    ) -> Tensor:
+        """Return the last layer's normed output [tokens, width] of packed tokens [tokens]."""
+        x = self.token_embedding(tokens, self.dtype)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions, self.dtype)
+        x = self.embedding_dropout(x)
+        for index, block in enumerate(self.blocks):
+            if self.recompute and caches is None:
+                x = _core.recompute(_bound(block, offsets, positions), x)
+            else:
+                x = block(x, offsets, positions, caches[index] if caches is not None else None)
+        return self.final_norm(x)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix [vocabulary, width] that turns hidden states into logits."""
+        return self.token_embedding.weight if self.head is None else self.head.weight
+
+    def forward(
+        self,
+        tokens: Tensor,
+        offsets: Tensor,
+        positions: Tensor,
+        caches: list[Any] | None = None,
+    ) -> Tensor:
+        """Return logits [tokens, vocabulary]."""
+        return _core.linear(self.hidden(tokens, offsets, positions, caches), self.head_weight)
+
+    def loss(self, batch: TokenBatch, reduction: str = "sum") -> Tensor:
+        """Return the cross-entropy of the batch's labels, summed over those that are trained."""
+        hidden = self.hidden(
+            _core.from_numpy(batch.tokens),
+            _core.from_numpy(batch.offsets),
+            _core.from_numpy(batch.positions),
+        )
+        labels = _core.from_numpy(batch.labels)
+        return _core.linear_cross_entropy(hidden, self.head_weight, labels, reduction=reduction)
+
+    def flops_per_token(self, block: int | None = None) -> int:
+        """See `TransformerConfig.flops_per_token`."""
+        return self.config.flops_per_token(block)
+
+    def kv_cache_bytes(self, tokens: int | None = None, batch: int = 1) -> int:
+        """See `TransformerConfig.kv_cache_bytes`."""
+        return self.config.kv_cache_bytes(tokens, batch)
+
+    def hugging_face_config(self) -> dict[str, Any]:
+        """Return the content of config.json."""
+        return hugging_face.config_to_json(self.config)
+
+    def to_hugging_face(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors under Hugging Face's names and in its layout."""
+        return hugging_face.tensors_to_hugging_face(self.config, tensors)
+
+    def from_hugging_face(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Invert `to_hugging_face`, bit for bit."""
+        return hugging_face.tensors_from_hugging_face(self.config, tensors)
+
+
+def _bound(block: Module, offsets: Tensor, positions: Tensor) -> Any:
+    return lambda x: block(x, offsets, positions)

@@ -1,0 +1,84 @@
+"""Self-attention over packed sequences, with grouped-query heads and a key/value cache."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tempra import _core
+from tempra._core import Tensor
+from tempra.nn.linear import Linear, LinearGroup
+from tempra.nn.module import Module
+from tempra.nn.rotary import RotaryTables
+
+
+class KeyValueStore(Protocol):
+    """Where one layer keeps the keys and values of the tokens it has seen."""
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add [tokens, kv_heads, head_dim] of each; return all so far."""
+        ...
+
+
+class SelfAttention(Module):
+    """Causal attention of packed tokens [tokens, width] within their sequences.
+
+    Heads have width / heads numbers; each key/value head serves heads / kv_heads query heads.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        *,
+        bias: bool = False,
+        dropout: float = 0.0,
+        rotary: RotaryTables | None = None,
+    ) -> None:
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, width // heads
+        self.dropout = dropout
+        kv_width = kv_heads * self.head_dim
+        self.qkv = LinearGroup(width, {"q": width, "k": kv_width, "v": kv_width}, bias=bias)
+        self.output = Linear(width, width, bias=bias)
+        # Shared by all layers, so not part of this module.
+        self._rotary = (rotary,)
+
+    def forward(
+        self,
+        x: Tensor,
+        offsets: Tensor,
+        positions: Tensor,
+        *,
+        residual: Tensor | None = None,
+        cache: KeyValueStore | None = None,
+    ) -> Tensor:
+        """Attend; `residual` is added to the result. With a cache, x continues one sequence."""
+        rotary = self._rotary[0]
+        qkv = self.qkv(x)
+        if cache is None and rotary is None:
+            mixed = _core.attention_qkv(
+                qkv,
+                offsets,
+                heads=self.heads,
+                kv_heads=self.kv_heads,
+                head_dim=self.head_dim,
+                dropout_probability=self.dropout if self.training else 0.0,
+            )
+            return self.output(mixed, residual=residual)
+        tokens = qkv.shape[0]
+        heads = qkv.reshape(tokens, self.heads + 2 * self.kv_heads, self.head_dim)
+        q, k, v = _core.split(heads, [self.heads, self.kv_heads, self.kv_heads], 1)
+        if rotary is not None:
+            q, k = rotary(q, positions), rotary(k, positions)
+        if cache is None:
+            mixed = _core.attention(
+                q,
+                k,
+                v,
+                offsets_q=offsets,
+                offsets_k=offsets,
+                dropout_probability=self.dropout if self.training else 0.0,
+            )
+        else:
+            mixed = _core.attention(q, *cache.append(k, v))
+        return self.output(mixed.reshape(tokens, self.heads * self.head_dim), residual=residual)
