@@ -1,0 +1,52 @@
+"""What a training step reads: tokens, labels and where each sequence begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The label of a position that is not trained on.
+IGNORED_LABEL = -100
+
+Int32Array = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences laid end to end. Attention and positions never cross a sequence.
+
+    tokens, labels, positions: [tokens]; offsets: [sequences + 1], where each sequence begins and
+    the
+    last one ends. A label of -100 is not trained on; `valid_tokens` counts all other labels.
+    """
+
+    tokens: Int32Array
+    labels: Int32Array
+    offsets: Int32Array
+    positions: Int32Array
+    valid_tokens: int
+
+
+class FixedRows:
+    """Builds batches of equally long rows; their offsets and positions are made once and shared."""
+
+    def __init__(self, rows: int, block: int) -> None:
+        self.rows, self.block = rows, block
+        self._offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(block)
+        self._positions = np.tile(np.arange(block, dtype=np.int32), rows)
+        # Shared by every batch, so that a caller who writes into one cannot spoil the next.
+        self._offsets.flags.writeable = False
+        self._positions.flags.writeable = False
+
+    def batch(self, windows: Int32Array) -> Batch:
+        """A batch of windows [rows, block + 1]: each row predicts its own next token."""
+        rows = windows.shape[0]
+        return Batch(
+            tokens=windows[:, :-1].flatten(),
+            labels=windows[:, 1:].flatten(),
+            offsets=self._offsets[: rows + 1],
+            positions=self._positions[: rows * self.block],
+            valid_tokens=rows * self.block,
+        )

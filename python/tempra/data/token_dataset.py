@@ -1,0 +1,150 @@
+"""A split of tokenized text: shards read as one continuous stream of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tempra._core import ConfigError, FormatError
+from tempra.data.batch import Int32Array
+from tempra.data.token_shard import TokenShard
+from tempra.data.tokenizer import Tokenizer
+
+_SCAN_TOKENS = 1 << 22
+# Ids are handed to the model as int32.
+_LARGEST_VOCABULARY = 2**31
+
+
+class TokenizedDataset:
+    """Token files as one stream, never loaded whole.
+
+    Sizes are checked on opening. The vocabulary comes from the sidecars or is given; ids are
+    checked
+    against it in every batch, and once on opening where a file has no sidecar to vouch for it.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str | PathLike[str]],
+        *,
+        tokenizer: Tokenizer | None = None,
+        vocabulary_size: int | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        self.shards = [TokenShard(Path(path), dtype) for path in paths]
+        if not self.shards:
+            raise ConfigError("dataset: got no token files, needs at least one")
+        if tokenizer is not None:
+            self._check_tokenizer(tokenizer)
+            vocabulary_size = tokenizer.vocab_size if vocabulary_size is None else vocabulary_size
+        self.vocabulary_size = self._resolve_vocabulary(vocabulary_size)
+        lengths = [len(shard) for shard in self.shards]
+        # [shards + 1]: the first token of each shard within the stream, and the end
+        self._starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        for shard in self.shards:
+            if shard.sidecar is None:
+                self._scan(shard)
+
+    def __len__(self) -> int:
+        """Tokens in all."""
+        return int(self._starts[-1])
+
+    @property
+    def documents(self) -> int:
+        return sum(1 if s.sidecar is None else s.sidecar.documents for s in self.shards)
+
+    def windows(self, starts: NDArray[np.int64], length: int) -> Int32Array:
+        """The `length` tokens from each of `starts` on, [starts, length]."""
+        if starts.size and (int(starts.min()) < 0 or int(starts.max()) + length > len(self)):
+            raise ConfigError(
+                f"dataset: windows of {length} tokens from {int(starts.min())} to "
+                f"{int(starts.max())} do not fit into {len(self)} tokens"
+            )
+        result = np.empty((starts.size, length), dtype=np.int32)
+        first = np.searchsorted(self._starts, starts, side="right") - 1
+        last = np.searchsorted(self._starts, starts + (length - 1), side="right") - 1
+        for shard in np.unique(first):
+            rows = np.flatnonzero((first == shard) & (last == shard))
+            if rows.size:
+                local = starts[rows] - self._starts[shard]
+                view = np.lib.stride_tricks.sliding_window_view(self.shards[shard].tokens, length)
+                result[rows] = view[local]
+        for row in np.flatnonzero(first != last):
+            result[row] = self.slice(int(starts[row]), length)
+        self._check_ids(result, starts)
+        return result
+
+    def slice(self, start: int, length: int) -> Int32Array:
+        """Tokens `start` to `start + length` of the stream, [length]; fewer at its end."""
+        end = min(start + length, len(self))
+        parts = [np.zeros(0, dtype=np.int32)]
+        for index, shard in enumerate(self.shards):
+            low = max(start - int(self._starts[index]), 0)
+            high = min(end - int(self._starts[index]), len(shard))
+            if low < high:
+                parts.append(shard.tokens[low:high].astype(np.int32))
+        return np.concatenate(parts)
+
+    def verify(self) -> None:
+        """Read everything: checksums, document boundaries and every id."""
+        for shard in self.shards:
+            shard.verify()
+            shard.bounds()
+            self._scan(shard)
+
+    def _check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        for shard in self.shards:
+            sidecar = shard.sidecar
+            if sidecar is not None and sidecar.tokenizer_fingerprint != tokenizer.fingerprint:
+                raise ConfigError(
+                    f"{shard.path}: was made with another tokenizer ({sidecar.tokenizer_kind}, "
+                    f"{sidecar.tokenizer_fingerprint[:12]}) than the one given "
+                    f"({tokenizer.kind}, {tokenizer.fingerprint[:12]}); prepare the text again"
+                )
+
+    def _resolve_vocabulary(self, given: int | None) -> int:
+        stated = {s.sidecar.vocabulary_size: s.path for s in self.shards if s.sidecar is not None}
+        largest = max(stated, default=None)
+        if given is None:
+            if largest is None:
+                raise ConfigError(
+                    f"{self.shards[0].path}: has no .meta.json, so the vocabulary size must be "
+                    "given"
+                )
+            given = largest
+        elif largest is not None and given < largest:
+            raise ConfigError(
+                f"{stated[largest]}: was made with {largest} tokens, more than the vocabulary of "
+                f"{given}"
+            )
+        if not 1 <= given <= _LARGEST_VOCABULARY:
+            raise ConfigError(f"vocabulary size: got {given}, needs 1 to {_LARGEST_VOCABULARY}")
+        return given
+
+    def _scan(self, shard: TokenShard) -> None:
+        for start in range(0, len(shard), _SCAN_TOKENS):
+            part = shard.tokens[start : start + _SCAN_TOKENS]
+            if int(part.max()) >= self.vocabulary_size:
+                position = start + int(np.argmax(part >= self.vocabulary_size))
+                raise self._outside(shard, position, int(shard.tokens[position]))
+
+    def _check_ids(self, windows: Int32Array, starts: NDArray[np.int64]) -> None:
+        # Seen as unsigned, an id beyond int32 is large rather than negative.
+        ids = windows.view(np.uint32)
+        if ids.size == 0 or int(ids.max()) < self.vocabulary_size:
+            return
+        row, column = np.argwhere(ids >= self.vocabulary_size)[0]
+        position = int(starts[row]) + int(column)
+        index = int(np.searchsorted(self._starts, position, side="right")) - 1
+        local = position - int(self._starts[index])
+        raise self._outside(self.shards[index], local, int(ids[row, column]))
+
+    def _outside(self, shard: TokenShard, position: int, token: int) -> FormatError:
+        return FormatError(
+            f"{shard.path}: token {token} at position {position} is outside the vocabulary of "
+            f"{self.vocabulary_size} tokens"
+        )
