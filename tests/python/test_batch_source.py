@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from tempra._core import ConfigError
 
 from tempra import _core
-from tempra._core import ConfigError
 from tempra.data.batch import Batch
 from tempra.data.batch_source import BatchIterator, Mode, TokenSource, validation_batches
 from tempra.data.token_dataset import TokenizedDataset
@@ -37,7 +37,8 @@ def check_rows(batch: Batch, rows: int, block: int) -> None:
     assert batch.offsets.tolist() == [row * block for row in range(rows + 1)]
     assert batch.positions.tolist() == list(range(block)) * rows
     for array in (batch.tokens, batch.labels, batch.offsets, batch.positions):
-        assert array.dtype == np.int32 and array.flags.c_contiguous
+        assert array.dtype == np.int32
+        assert array.flags.c_contiguous
 
 
 @given(st.integers(1, 8), st.integers(1, 9), st.integers(2, 200), st.integers(0, 2**62))
@@ -84,7 +85,9 @@ def test_random_mode_starts_everywhere_evenly() -> None:
     source = TokenSource(counted(41), batch_size=1000, block=8, seed=3, mode="random")
     starts = np.concatenate([source.batch(index).tokens[::8] for index in range(33)])
     counts = np.bincount(starts, minlength=33)
-    assert counts.size == 33 and counts.min() > 850 and counts.max() < 1150  # 1000 expected
+    assert counts.size == 33
+    assert counts.min() > 850
+    assert counts.max() < 1150
 
 
 def test_rows_do_not_share_memory() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tempra._core import ConfigError
+
 from tempra.models.presets import PRESETS
 from tempra.train.config import (
     LearningRateSchedule,
@@ -33,7 +33,7 @@ def test_defaults_are_consistent_and_every_field_explains_itself() -> None:
     for name, section in sections_of(TrainingRunConfig).items():
         assert section.__doc__, name
         for field, info in section.model_fields.items():
-            assert info.description and info.description.endswith("."), f"{name}.{field}"
+            assert (info.description or "").endswith("."), f"{name}.{field}"
 
 
 def test_frozen() -> None:
@@ -43,15 +43,12 @@ def test_frozen() -> None:
 
 def test_names_of_the_source_systems_are_the_types_in_use() -> None:
     config = build(optimizer={"type": "adamw"}, schedule={"kind": "linear"})
-    assert isinstance(config, LlmTrainingConfig) and isinstance(config, TrainingConfig)
-    assert (
-        isinstance(config.optimizer, OptimizerConfig)
-        and config.optimizer.type is OptimizerType.ADAMW
-    )
-    assert (
-        isinstance(config.schedule, SchedulerConfig)
-        and config.schedule.kind is LearningRateSchedule.LINEAR
-    )
+    assert isinstance(config, LlmTrainingConfig)
+    assert isinstance(config, TrainingConfig)
+    assert isinstance(config.optimizer, OptimizerConfig)
+    assert config.optimizer.type is OptimizerType.ADAMW
+    assert isinstance(config.schedule, SchedulerConfig)
+    assert config.schedule.kind is LearningRateSchedule.LINEAR
 
 
 SIZES = {"width": 128, "layers": 2, "heads": 4}
@@ -176,7 +173,7 @@ def test_several_problems_are_all_named() -> None:
 
 
 def test_a_section_built_alone_raises_config_error_too() -> None:
-    with pytest.raises(ConfigError, match="lr.*finite"):
+    with pytest.raises(ConfigError, match=r"lr.*finite"):
         OptimizerConfig(lr=float("nan"))
 
 
@@ -212,7 +209,8 @@ def test_own_sizes_take_their_defaults_from_the_family() -> None:
 
 def test_tokens_per_step_gives_the_accumulation() -> None:
     config = build(train={"tokens_per_step": 4096, "batch_size": 8, "block": 64})
-    assert config.gradient_accumulation == 8 and config.tokens_per_step == 4096
+    assert config.gradient_accumulation == 8
+    assert config.tokens_per_step == 4096
 
 
 def test_padded_vocabulary_is_allowed_smaller_is_not() -> None:

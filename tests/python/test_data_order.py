@@ -28,7 +28,8 @@ def test_single_positions_of_huge_corpora_need_no_array(
     positions = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=20))
     order = SampleOrder(count, seed, epoch)
     samples = order(positions)
-    assert int(samples.min()) >= 0 and int(samples.max()) < count
+    assert int(samples.min()) >= 0
+    assert int(samples.max()) < count
     assert order.inverse(samples).tolist() == positions
     assert [int(order([position])[0]) for position in positions] == samples.tolist()
 

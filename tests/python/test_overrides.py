@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from tempra._core import ConfigError
+
 from tempra.train.config import LearningRateSchedule, TrainingRunConfig
 from tempra.train.overrides import dump_config, load_config, read_config_file, with_overrides
 
@@ -28,10 +28,13 @@ def test_values_get_the_type_of_their_field(tmp_path: Path) -> None:
         "evaluation.sample_prompt=1e3",
         "evaluation.sample_tokens=4",
     )
-    assert config.train.steps == 500 and config.train.deterministic is False
-    assert config.optimizer.lr == 3e-4 and config.optimizer.betas == (0.9, 0.99)
+    assert config.train.steps == 500
+    assert config.train.deterministic is False
+    assert config.optimizer.lr == 3e-4
+    assert config.optimizer.betas == (0.9, 0.99)
     assert config.schedule.kind is LearningRateSchedule.LINEAR
-    assert config.checkpoint.dir == "123" and config.data.train == ("456",)
+    assert config.checkpoint.dir == "123"
+    assert config.data.train == ("456",)
     assert config.evaluation.sample_prompt == "1e3"
     assert load("data.train=[a.txt, 'b c.txt']").data.train == ("a.txt", "b c.txt")
     assert load("checkpoint.dir=null").checkpoint.dir is None
@@ -110,7 +113,7 @@ def test_bad_files_are_named_with_the_place(
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no.yaml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"no\.yaml: cannot be read: No such file"):
         read_config_file(tmp_path / "no.yaml")
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tempra._core import ConfigError, FormatError
 
 from tempra import _core
-from tempra._core import ConfigError, FormatError
 from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.token_shard import Sidecar, TokenShard, bounds_path, sidecar_path, write_sidecar
 from tempra.data.tokenizer import ByteTokenizer, CharacterTokenizer
@@ -42,13 +42,17 @@ def write_shard(path: Path, tokens: list[int], *, dtype: str = "u32", sidecar: b
 
 def dataset_of(folder: Path, *shards: list[int], dtype: str = "u32") -> TokenizedDataset:
     names = [folder / f"part-{index}.bin" for index in range(len(shards))]
-    return TokenizedDataset([write_shard(n, s, dtype=dtype) for n, s in zip(names, shards)])
+    return TokenizedDataset(
+        [write_shard(n, s, dtype=dtype) for n, s in zip(names, shards, strict=True)]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["u32", "u16"])
 def test_shards_are_one_stream(tmp_path: Path, dtype: str) -> None:
     dataset = dataset_of(tmp_path, [0, 1, 2], [3], [], [4, 5, 6, 7], dtype=dtype)
-    assert len(dataset) == 8 and dataset.vocabulary_size == 257 and dataset.documents == 4
+    assert len(dataset) == 8
+    assert dataset.vocabulary_size == 257
+    assert dataset.documents == 4
     windows = dataset.windows(np.array([0, 4, 1, 2, 5]), 3)
     assert windows.dtype == np.int32
     assert windows.tolist() == [[0, 1, 2], [4, 5, 6], [1, 2, 3], [2, 3, 4], [5, 6, 7]]
@@ -163,7 +167,7 @@ def test_a_sidecar_with_a_negative_size_is_refused(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "a.bin", [1])
     text = sidecar_path(path).read_text()
     sidecar_path(path).write_text(text.replace('"tokens": 1', '"tokens": -1'))
-    with pytest.raises(FormatError, match="tokens: .*greater than or equal to 0"):
+    with pytest.raises(FormatError, match=r"tokens: .*greater than or equal to 0"):
         TokenShard(path)
 
 

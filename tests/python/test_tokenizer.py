@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tempra._core import FormatError
+
 from tempra.data.bpe_tokenizer import BpeTokenizer
 from tempra.data.tokenizer import (
     DEFINITION_FILE,
@@ -47,7 +47,8 @@ def test_round_trip_and_bounds(kind: str) -> None:
     tokenizer = make(kind)
     tokens = tokenizer.encode(TEXT)
     assert isinstance(tokenizer, Tokenizer)
-    assert tokens.dtype == np.uint32 and int(tokens.max()) < tokenizer.vocab_size
+    assert tokens.dtype == np.uint32
+    assert int(tokens.max()) < tokenizer.vocab_size
     assert tokenizer.decode(tokens) == TEXT
     batch = tokenizer.encode_batch([TEXT, "", "fox"])
     assert [tokenizer.decode(part) for part in batch] == [TEXT, "", "fox"]
@@ -65,7 +66,8 @@ def test_characters_of_the_text_itself(text: str) -> None:
     if text:
         tokenizer = CharacterTokenizer(text, end_of_text=False)
         assert tokenizer.decode(tokenizer.encode(text)) == text
-        assert tokenizer.vocab_size == len(set(text)) and tokenizer.end_of_text is None
+        assert tokenizer.vocab_size == len(set(text))
+        assert tokenizer.end_of_text is None
 
 
 def test_character_ids_follow_the_sorted_characters() -> None:
@@ -182,7 +184,8 @@ def test_streams_never_emit_part_of_a_character(text: str) -> None:
         for token in tokenizer.encode(text):
             so_far += stream.push(int(token))
             assert text.startswith(so_far)
-        assert so_far == text and stream.finish() == ""
+        assert so_far == text
+        assert stream.finish() == ""
 
 
 def test_an_unfinished_character_at_the_end_is_marked() -> None:
@@ -215,7 +218,8 @@ def prefix_space_tokenizer() -> BpeTokenizer:
 
 def test_tokenizers_with_a_prefix_space_are_not_split_and_stream_correctly() -> None:
     tokenizer = prefix_space_tokenizer()
-    assert not tokenizer.splittable and BPE.splittable
+    assert not tokenizer.splittable
+    assert BPE.splittable
     for text in ("a b a", "é a", "a🦊b", ""):
         tokens = tokenizer.encode(text)
         stream = tokenizer.stream()

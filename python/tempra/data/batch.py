@@ -41,7 +41,7 @@ class FixedRows:
         self._positions.flags.writeable = False
 
     def batch(self, windows: Int32Array) -> Batch:
-        """A batch of windows [rows, block + 1]: each row predicts its own next token."""
+        """Return a batch of windows [rows, block + 1]: each row predicts its own next token."""
         rows = windows.shape[0]
         return Batch(
             tokens=windows[:, :-1].flatten(),

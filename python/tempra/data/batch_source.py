@@ -1,5 +1,4 @@
-"""Batches as pure functions of their number: nothing to save but a few integers, nothing to
-replay."""
+"""Batches as pure functions of their number: a few integers to save, nothing to replay."""
 
 from __future__ import annotations
 
@@ -66,7 +65,7 @@ class TokenSource:
         return batches * self.batch_size / self.blocks_per_epoch
 
     def state_dict(self) -> dict[str, int]:
-        """What decides the batches; a resumed run compares it by `check_state`."""
+        """Return what decides the batches; a resumed run compares it by `check_state`."""
         return {
             "seed": self.seed,
             "batch_size": self.batch_size,
@@ -119,9 +118,11 @@ class BatchIterator(Iterator[Batch]):
         return batch
 
     def state_dict(self) -> dict[str, int]:
+        """Return what a resumed run needs: a few integers."""
         return {**self.source.state_dict(), "cursor": self.cursor}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue behind the batches of a saved state; raises if they would differ."""
         self.source.check_state(state)
         if state.get("cursor", -1) < 0:
             raise ConfigError(f"data state: cursor is {state.get('cursor')}, needs at least 0")
@@ -140,7 +141,7 @@ def check_length(dataset: TokenizedDataset, block: int, purpose: str) -> None:
 def validation_batches(
     dataset: TokenizedDataset, *, batch_size: int, block: int, limit: int | None = None
 ) -> Iterator[Batch]:
-    """The whole split in order: every token but the first is predicted exactly once.
+    """Return the whole split in order: every token but the first is predicted exactly once.
 
     The last block is padded with ignored labels, and the last batch can have fewer rows. With a
     `limit`, that many batches of blocks spread evenly over the split.

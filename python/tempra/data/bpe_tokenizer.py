@@ -1,5 +1,4 @@
-"""Word-piece tokenizers through the `tokenizers` package: learned from text, or an existing
-file."""
+"""Word-piece tokenizers through the `tokenizers` package: learned from text, or from a file."""
 
 from __future__ import annotations
 
@@ -98,18 +97,22 @@ class BpeTokenizer:
 
     @property
     def fingerprint(self) -> str:
+        """SHA-256 of the canonical definition."""
         return fingerprint_of(
             {"kind": "bpe", "definition": self._definition, "end_of_text": self.end_of_text}
         )
 
     def encode(self, text: str) -> Tokens:
+        """Return the ids of `text`."""
         return np.array(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.uint32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the ids of each text."""
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
     def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text of `tokens`."""
         ids = check_ids(tokens, self.vocab_size)
         if self._is_byte_level():
             pieces = self._bytes_of_tokens()
@@ -117,11 +120,13 @@ class BpeTokenizer:
         return str(self._backend.decode(ids.tolist(), skip_special_tokens=True))
 
     def stream(self) -> TokenStream:
+        """Return a decoder for tokens that arrive one at a time."""
         if self._is_byte_level():
             return ByteStream(self._bytes_of_tokens())
         return _DifferenceStream(self)
 
     def files(self) -> dict[str, bytes]:
+        """Return the files that `load_tokenizer` needs, by name."""
         return {
             DEFINITION_FILE: definition_file(self, {}),
             "tokenizer.json": self._backend.to_str(pretty=False).encode("utf-8"),
@@ -131,7 +136,7 @@ class BpeTokenizer:
         return (self._definition.get("decoder") or {}).get("type") == "ByteLevel"
 
     def _bytes_of_tokens(self) -> list[bytes]:
-        """The bytes of every token; nothing for special ones, as they are not part of the text."""
+        """Return the bytes of every token; special ones are no text and have none."""
         if self._token_bytes is None:
             table = _byte_of_character()
             result = [b""] * self.vocab_size
@@ -155,8 +160,7 @@ class BpeTokenizer:
 
 
 def _byte_of_character() -> dict[str, int]:
-    """The printable stand-ins of byte-level vocabularies: GPT-2's mapping of bytes to
-    characters."""
+    """Return the printable stand-ins of byte-level vocabularies (GPT-2's mapping), to bytes."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [value for value in range(256) if value not in set(printable)]
     table = {chr(value): value for value in printable}
@@ -181,8 +185,7 @@ def _find_end_mark(backend: tokenizers.Tokenizer, configuration: Path) -> int | 
 
 
 class _DifferenceStream:
-    """A `TokenStream` for tokenizers whose decoder looks at neighbours: emits what decoding
-    adds."""
+    """A `TokenStream` for decoders that look at neighbours: emits what decoding adds."""
 
     def __init__(self, tokenizer: BpeTokenizer) -> None:
         self._tokenizer = tokenizer

@@ -54,11 +54,11 @@ class SampleOrder:
         self._keys = [np.uint64(mix(key ^ round_number)) for round_number in range(_ROUNDS)]
 
     def __call__(self, indices: ArrayLike) -> NDArray[np.int64]:
-        """The samples at these positions of the epoch."""
+        """Return the samples at these positions of the epoch."""
         return self._walk(indices, self._encrypt)
 
     def inverse(self, samples: ArrayLike) -> NDArray[np.int64]:
-        """The positions at which these samples are read."""
+        """Return the positions at which these samples are read."""
         return self._walk(samples, self._decrypt)
 
     def _walk(self, indices: ArrayLike, step: _Step) -> NDArray[np.int64]:

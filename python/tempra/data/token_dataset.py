@@ -55,10 +55,11 @@ class TokenizedDataset:
 
     @property
     def documents(self) -> int:
+        """Documents in all."""
         return sum(1 if s.sidecar is None else s.sidecar.documents for s in self.shards)
 
     def windows(self, starts: NDArray[np.int64], length: int) -> Int32Array:
-        """The `length` tokens from each of `starts` on, [starts, length]."""
+        """Return the `length` tokens from each of `starts` on, [starts, length]."""
         if starts.size and (int(starts.min()) < 0 or int(starts.max()) + length > len(self)):
             raise ConfigError(
                 f"dataset: windows of {length} tokens from {int(starts.min())} to "

@@ -1,5 +1,4 @@
-"""One file of tokens and what is known about it: `NAME.bin`, `NAME.bin.meta.json`,
-`NAME.bin.bounds`.
+"""Files of tokens: `NAME.bin`, with `NAME.bin.meta.json` and `NAME.bin.bounds` beside it.
 
 The tokens are a plain token-bin (little-endian u32, or u16 where the vocabulary allows and it was
 asked for). The sidecar says what the bytes cannot: type, count, tokenizer, vocabulary, checksums.
@@ -52,20 +51,23 @@ class Sidecar(BaseModel):
 
 
 def sidecar_path(shard: Path) -> Path:
+    """Return the name of the `.meta.json` beside a token-bin."""
     return shard.with_name(shard.name + SIDECAR_SUFFIX)
 
 
 def bounds_path(shard: Path) -> Path:
+    """Return the name of the `.bounds` beside a token-bin."""
     return shard.with_name(shard.name + BOUNDS_SUFFIX)
 
 
 def write_sidecar(shard: Path, sidecar: Sidecar) -> None:
+    """Write the `.meta.json` beside a token-bin."""
     content = json.dumps(sidecar.model_dump(mode="json"), indent=1) + "\n"
     _core.write_file_atomic(str(sidecar_path(shard)), content.encode("ascii"))
 
 
 def parse_model(model: type[_Model], file: Path, largest: int) -> _Model:
-    """A JSON file checked against a model; every problem is a `FormatError` that names the file."""
+    """Return a JSON file checked against a model, or raise a `FormatError` that names it."""
     try:
         if file.stat().st_size > largest:
             raise FormatError(f"{file}: has {file.stat().st_size} bytes, needs at most {largest}")
@@ -81,7 +83,7 @@ def parse_model(model: type[_Model], file: Path, largest: int) -> _Model:
 
 
 def read_sidecar(shard: Path) -> Sidecar | None:
-    """The sidecar beside a token-bin, or None where there is none."""
+    """Return the sidecar beside a token-bin, or None where there is none."""
     file = sidecar_path(shard)
     return parse_model(Sidecar, file, _LARGEST_SIDECAR) if file.exists() else None
 

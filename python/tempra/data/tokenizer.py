@@ -43,30 +43,29 @@ class Tokenizer(Protocol):
         """SHA-256 of the canonical definition: equal exactly when two tokenizers encode alike."""
 
     def encode(self, text: str) -> Tokens:
-        """The ids of `text`; marks such as <|endoftext|> inside it are ordinary text."""
+        """Return the ids of `text`; marks such as <|endoftext|> inside it are ordinary text."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
-        """The ids of each text, computed in parallel where the tokenizer can."""
+        """Return the ids of each text, computed in parallel where the tokenizer can."""
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of `tokens`; the end mark gives nothing, broken UTF-8 gives U+FFFD."""
+        """Return the text of `tokens`; the end mark gives nothing, broken UTF-8 gives U+FFFD."""
 
     def stream(self) -> TokenStream:
-        """A decoder for tokens that arrive one at a time."""
+        """Return a decoder for tokens that arrive one at a time."""
 
     def files(self) -> dict[str, bytes]:
-        """The files that `load_tokenizer` needs, by name."""
+        """Return the files that `load_tokenizer` needs, by name."""
 
 
 class TokenStream(Protocol):
     """Text of tokens that arrive one at a time; never a part of a character."""
 
     def push(self, token: int) -> str:
-        """The text that is certain after this token; may be empty while a character is
-        unfinished."""
+        """Return the text that is certain now: empty while a character is unfinished."""
 
     def finish(self) -> str:
-        """What is left at the end; an unfinished character gives U+FFFD."""
+        """Return what is left at the end; an unfinished character gives U+FFFD."""
 
 
 class ByteStream:
@@ -77,9 +76,11 @@ class ByteStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
+        """Return the text that is certain after this token."""
         return self._decoder.decode(self._token_bytes[token])
 
     def finish(self) -> str:
+        """Return what is left at the end."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -103,7 +104,7 @@ def check_ids(tokens: Iterable[int], vocab_size: int) -> NDArray[np.int64]:
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """The Unicode numbers of the characters of `text`."""
+    """Return the Unicode numbers of the characters of `text`."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
@@ -117,22 +118,28 @@ class ByteTokenizer:
 
     @property
     def fingerprint(self) -> str:
+        """SHA-256 of the canonical definition."""
         return fingerprint_of({"kind": "byte", "end_of_text": 256})
 
     def encode(self, text: str) -> Tokens:
+        """Return the ids of `text`."""
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.uint32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the ids of each text."""
         return [self.encode(text) for text in texts]
 
     def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text of `tokens`."""
         ids = check_ids(tokens, self.vocab_size)
         return ids[ids < 256].astype(np.uint8).tobytes().decode("utf-8", "replace")
 
     def stream(self) -> TokenStream:
+        """Return a decoder for tokens that arrive one at a time."""
         return ByteStream([bytes([value]) for value in range(256)] + [b""])
 
     def files(self) -> dict[str, bytes]:
+        """Return the files that `load_tokenizer` needs, by name."""
         return {DEFINITION_FILE: definition_file(self, {})}
 
 
@@ -156,15 +163,18 @@ class CharacterTokenizer:
 
     @property
     def characters(self) -> str:
+        """The alphabet, in the order of the ids."""
         return self._points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
     @property
     def fingerprint(self) -> str:
+        """SHA-256 of the canonical definition."""
         return fingerprint_of(
             {"kind": "char", "characters": self.characters, "end_of_text": self.end_of_text}
         )
 
     def encode(self, text: str) -> Tokens:
+        """Return the ids of `text`."""
         points = code_points(text)
         ids = np.minimum(np.searchsorted(self._points, points), self._points.size - 1)
         unknown = np.flatnonzero(self._points[ids] != points)
@@ -178,23 +188,27 @@ class CharacterTokenizer:
         return ids.astype(np.uint32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the ids of each text."""
         return [self.encode(text) for text in texts]
 
     def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text of `tokens`."""
         ids = check_ids(tokens, self.vocab_size)
         points = self._points[ids[ids < self._points.size]]
         return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
     def stream(self) -> TokenStream:
+        """Return a decoder for tokens that arrive one at a time."""
         end = [b""] if self.end_of_text is not None else []
         return ByteStream([character.encode("utf-8") for character in self.characters] + end)
 
     def files(self) -> dict[str, bytes]:
+        """Return the files that `load_tokenizer` needs, by name."""
         return {DEFINITION_FILE: definition_file(self, {"characters": self.characters})}
 
 
 def definition_file(tokenizer: Tokenizer, extra: dict[str, Any]) -> bytes:
-    """The content of `tokenizer.tempra.json`."""
+    """Return the content of `tokenizer.tempra.json`."""
     definition = {
         "format": "tempra-tokenizer",
         "version": 1,

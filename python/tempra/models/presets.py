@@ -1,5 +1,4 @@
-"""Named model sizes. The one place that knows them: configuration, models and the README tables
-read from here."""
+"""Named model sizes: the one place that knows them, for configuration and models alike."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ class LearningRate:
     kind: LearningRateSchedule = LearningRateSchedule.COSINE
 
     def __call__(self, step: int) -> float:
+        """Return the learning rate of the update that follows `step` finished ones."""
         if step < self.warmup_steps:
             return self.peak * (step + 1) / (self.warmup_steps + 1)
         if self.kind is LearningRateSchedule.CONSTANT:

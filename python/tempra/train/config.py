@@ -1,5 +1,4 @@
-"""The configuration of a training run: all sections, and the checks that concern more than one of
-them.
+"""The configuration of a training run: its sections, and checks that concern several of them.
 
 A value that is not given stays `None` in the file and is worked out by a `resolved_...` method, so
 that writing a
@@ -85,13 +84,14 @@ class TrainingConfig(Section):
         return self
 
     def resolved_warmup_steps(self) -> int:
+        """Return the warm-up, worked out where it is not given."""
         if self.schedule.warmup_steps is not None:
             return self.schedule.warmup_steps
         end = self.schedule.decay_steps or self.train.steps
         return min(end // 20, 1000)
 
     def learning_rate(self) -> LearningRate:
-        """The schedule with every number filled in."""
+        """Return the schedule with every number filled in."""
         constant = self.schedule.kind is LearningRateSchedule.CONSTANT
         return LearningRate(
             peak=self.optimizer.lr,
@@ -138,6 +138,7 @@ class LlmTrainingConfig(TrainingConfig):
 
     @property
     def tokens_per_step(self) -> int:
+        """Tokens per update."""
         return self.train.batch_size * self.sequence_length * self.gradient_accumulation
 
     @property
@@ -148,11 +149,11 @@ class LlmTrainingConfig(TrainingConfig):
         return 250 if self.data.has_validation() else 0
 
     def model_sizes(self) -> ModelSizes:
+        """Return every size of the model filled in."""
         return self.model.sizes(block=self.train.block)
 
     def check_vocabulary(self, tokenizer_size: int) -> int:
-        """The rows of the model's token table for a tokenizer of that size; raises when the two
-        contradict."""
+        """Return the rows of the token table, or raise when model and tokenizer contradict."""
         asked = self.model.vocab_size
         if asked is None:
             return tokenizer_size

@@ -75,11 +75,13 @@ class DataConfig(Section):
         return self
 
     def resolved_validation_fraction(self) -> float:
+        """Return the part of data.train that is kept for measuring."""
         if self.validation:
             return 0.0
         return 0.1 if self.validation_fraction is None else self.validation_fraction
 
     def has_validation(self) -> bool:
+        """Return whether there is text to measure on."""
         return bool(self.validation) or self.resolved_validation_fraction() > 0.0
 
 
@@ -121,5 +123,5 @@ class TokenizerConfig(Section):
         return self
 
     def resolved_vocab_size(self) -> int:
-        """The size of a bpe vocabulary to be learned."""
+        """Return the size of a bpe vocabulary to be learned."""
         return self.vocab_size or 8192

@@ -73,6 +73,7 @@ class ModelConfig(Section):
     )
 
     def resolved_family(self) -> Family:
+        """Return the family, by name or by preset."""
         if self.family is not None:
             return self.family
         return PRESETS[self.preset].family if self.preset is not None else "llama"

@@ -1,5 +1,4 @@
-"""The base of every configuration section, and the translation of pydantic's complaints into
-`ConfigError`."""
+"""The base of all configuration sections; pydantic's complaints become `ConfigError`."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ _SHOWN_ERRORS = 5
 
 
 class Section(BaseModel):
-    """Frozen, strictly typed, without unknown keys, finite numbers only; every problem is a
-    `ConfigError`."""
+    """Frozen, strict, without unknown keys; numbers are finite; problems are `ConfigError`."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -47,7 +45,7 @@ class Section(BaseModel):
 
 
 def sections_of(model: type[BaseModel]) -> dict[str, type[Section]]:
-    """The fields of `model` that are sections themselves."""
+    """Return the fields of `model` that are sections themselves."""
     found = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
@@ -68,8 +66,7 @@ def known_keys(model: type[BaseModel]) -> list[str]:
 
 
 def suggestion(key: str, known: Sequence[str]) -> str:
-    """`; did you mean ...?` for the nearest known key: near in spelling, or the same field of
-    another section."""
+    """Return `; did you mean ...?` for the key that is nearest in spelling, or an empty text."""
     leaf = key.rpartition(".")[2]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     if not close:
@@ -84,7 +81,7 @@ def suggestion(key: str, known: Sequence[str]) -> str:
 
 
 def unknown_key(model: type[BaseModel], key: str) -> str:
-    """The message for a key that does not exist in `model`."""
+    """Return the message for a key that does not exist in `model`."""
     whole_section = "." not in key and difflib.get_close_matches(key, model.model_fields, n=1)
     near = suggestion(key, list(model.model_fields) if whole_section else known_keys(model))
     message = f"unknown key {key!r}{near}"

@@ -106,6 +106,7 @@ class OptimizerConfig(Section):
         return self
 
     def resolved_min_lr(self) -> float:
+        """Return the learning rate at the end of the schedule."""
         return self.lr / 10.0 if self.min_lr is None else self.min_lr
 
 

@@ -85,8 +85,7 @@ def _parse_json(text: str, source: str) -> Any:
 
 
 def read_config_file(path: str | PathLike[str]) -> dict[str, Any]:
-    """The sections of a `.yaml`, `.yml` or `.json` file as plain values, not yet checked against
-    the fields."""
+    """Return the plain values of a `.yaml`, `.yml` or `.json` file, fields not yet checked."""
     file = Path(path)
     if file.suffix not in (".yaml", ".yml", ".json"):
         raise ConfigError(
@@ -120,7 +119,7 @@ def read_config_file(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The types an annotation accepts, `Annotated` and `| None` taken apart."""
+    """Return the types an annotation accepts, `Annotated` and `| None` taken apart."""
     if typing.get_origin(annotation) is typing.Annotated:
         return _alternatives(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -129,7 +128,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _typed(model: type[Section], key: str, text: str) -> Any:
-    """The value of an override: text where the field is text, otherwise read as YAML reads it."""
+    """Return the value of an override: plain text for text fields, otherwise as YAML reads it."""
     section, _, name = key.partition(".")
     accepted = _alternatives(sections_of(model)[section].model_fields[name].annotation)
     if str in accepted:
@@ -190,8 +189,7 @@ def apply_overrides(
 def load_config(
     model: type[ConfigType], path: str | PathLike[str] | None = None, overrides: Iterable[str] = ()
 ) -> ConfigType:
-    """Read a configuration file (or start from the defaults), apply the overrides, check everything
-    once."""
+    """Read a configuration file or start from the defaults, apply overrides, check everything."""
     values = {} if path is None else read_config_file(path)
     return model.from_mapping(apply_overrides(model, values, overrides))
 
@@ -200,24 +198,23 @@ def parse_config(model: type[ConfigType], text: str, source: str) -> ConfigType:
     """Check and build from YAML text, as `dump_config` wrote it; `source` names it in errors."""
     values = _parse_yaml(text, source)
     if not isinstance(values, dict):
-        raise config_error(f"{source}: holds a {type(values).__name__}, needs sections")
+        raise ConfigError(f"{source}: holds a {type(values).__name__}, needs sections")
     return model.from_mapping(values)
 
 
 def with_overrides(config: ConfigType, overrides: Iterable[str]) -> ConfigType:
-    """A changed copy of a configuration, checked anew."""
+    """Return a changed copy of a configuration, checked anew."""
     return type(config).from_mapping(
         apply_overrides(type(config), chosen_values(config), overrides)
     )
 
 
 def chosen_values(config: Section) -> dict[str, Any]:
-    """Plain values of a configuration as JSON and YAML can hold them; fields without a value left
-    out."""
+    """Return plain values as JSON and YAML hold them; fields without a value are left out."""
     values: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
     return values
 
 
 def dump_config(config: Section) -> str:
-    """The configuration as YAML; `load_config` gives the same configuration back."""
+    """Return the configuration as YAML; `load_config` gives the same configuration back."""
     return yaml.safe_dump(chosen_values(config), sort_keys=False, allow_unicode=True)

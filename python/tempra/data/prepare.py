@@ -1,0 +1,320 @@
+"""Text to token files: survey, split, tokenizer, tokens, published as one folder or not at all.
+
+The text is read two or three times (survey; learning a vocabulary; tokenizing), always streaming.
+A folder made from the same files (path, size, time of change), tokenizer and options is used again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tempra import _core
+from tempra._core import ConfigError, FormatError, TempraError
+from tempra.data.corpus import Corpus, Piece
+from tempra.data.prepared import (
+    Manifest,
+    PreparedDataset,
+    SplitRecord,
+    is_prepared,
+    write_manifest,
+)
+from tempra.data.shard_writer import ShardWriter, TokenType
+from tempra.data.split import TRAIN, VALIDATION, SplitRule, Survey, survey
+from tempra.data.tokenizer import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    Tokenizer,
+    fingerprint_of,
+    load_tokenizer,
+    save_tokenizer,
+)
+
+# Characters and documents that are handed to the tokenizer at once.
+_BATCH_CHARACTERS = 1 << 22
+_BATCH_DOCUMENTS = 4096
+_LONGEST_UNDIVIDED = 1 << 26
+_LARGEST_U16_VOCABULARY = 1 << 16
+
+# (phase, done, total); the phases come in the order of PHASES.
+PrepareProgress = Callable[[str, int, int], None]
+PHASES = ("reading", "learning the vocabulary", "tokenizing")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What to prepare and how. Values are checked by the configuration before they get here."""
+
+    train: Sequence[str]
+    validation: Sequence[str] = ()
+    validation_fraction: float = 0.1
+    tokenizer: Literal["bpe", "byte", "char", "file"] = "bpe"
+    vocab_size: int = 8192
+    tokenizer_path: str | None = None
+    text_field: str = "text"
+    suffixes: Sequence[str] = (".txt", ".md", ".jsonl")
+    separator: str | None = None
+    token_dtype: Literal["auto", "u16", "u32"] = "u32"
+    shard_tokens: int = 1 << 28
+    # A vocabulary is learned from this many characters, spread evenly; counting the distinct words
+    # of a corpus of any size would take memory of any size.
+    vocabulary_characters: int = 1 << 27
+    train_corpus: Corpus = field(init=False)
+    validation_corpus: Corpus | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find the files."""
+        train = self._corpus(self.train, "data.train")
+        validation = self._corpus(self.validation, "data.validation") if self.validation else None
+        if validation is not None:
+            both = {f.path.resolve() for f in train.files} & {
+                f.path.resolve() for f in validation.files
+            }
+            if both:
+                raise ConfigError(f"data.validation: {min(both)} is in data.train as well")
+        object.__setattr__(self, "train_corpus", train)
+        object.__setattr__(self, "validation_corpus", validation)
+
+    def _corpus(self, sources: Sequence[str], setting: str) -> Corpus:
+        return Corpus(
+            sources,
+            text_field=self.text_field,
+            suffixes=self.suffixes,
+            separator=self.separator,
+            setting=setting,
+        )
+
+    def corpora(self) -> list[Corpus]:
+        """Return the corpora that are read, training first."""
+        return [c for c in (self.train_corpus, self.validation_corpus) if c is not None]
+
+    def fingerprint(self) -> str:
+        """Return a name for exactly these files, tokenizer and options."""
+        files = [
+            [[str(f.path.resolve()), f.size, f.modified_ns] for f in corpus.files]
+            for corpus in self.corpora()
+        ]
+        tokenizer: list[object] = [self.tokenizer]
+        if self.tokenizer == "bpe":
+            tokenizer += [self.vocab_size, self.vocabulary_characters]
+        if self.tokenizer == "file":
+            tokenizer.append(load_tokenizer(Path(self.tokenizer_path or "")).fingerprint)
+        options = [self.text_field, self.separator, self.token_dtype, self.shard_tokens]
+        fraction = 0.0 if self.validation else self.validation_fraction
+        return fingerprint_of([1, files, fraction, tokenizer, options])
+
+
+def prepare(
+    preparation: Preparation,
+    folder: Path,
+    *,
+    replace: bool = False,
+    progress: PrepareProgress | None = None,
+) -> tuple[PreparedDataset, bool]:
+    """Return the prepared folder, and whether it was there already.
+
+    A folder that holds something else is refused; another prepared dataset gives way only on
+    `replace`. Nothing appears under the final name before it is complete and on disk.
+    """
+    fingerprint = preparation.fingerprint()
+    found = _existing(folder, fingerprint, replace)
+    if found is not None:
+        return found, True
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder.parent}: cannot be created: {error.strerror}") from None
+    with _core.FileLock(str(folder.with_name(folder.name + ".lock"))):
+        # Another process may have prepared the same text while this one waited or looked.
+        found = _existing(folder, fingerprint, replace)
+        if found is not None:
+            return found, True
+        temporary = folder.with_name(folder.name + ".preparing")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            _write(preparation, fingerprint, temporary, progress)
+            _core.publish_directory(str(temporary), str(folder))
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return PreparedDataset(folder), False
+
+
+def _existing(folder: Path, fingerprint: str, replace: bool) -> PreparedDataset | None:
+    if not folder.exists():
+        return None
+    if not is_prepared(folder):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            return None
+        raise ConfigError(f"{folder}: exists and is not a prepared dataset; choose another folder")
+    try:
+        found = PreparedDataset(folder)
+        if found.manifest.inputs_fingerprint == fingerprint:
+            found.check()
+            return found
+    except TempraError as error:
+        if not replace:
+            raise FormatError(f"{error}; prepare it again with --replace") from None
+        return None
+    if not replace:
+        raise ConfigError(
+            f"{folder}: was prepared from other files or with other options; choose another folder "
+            "or replace it with --replace"
+        )
+    return None
+
+
+def _write(
+    preparation: Preparation, fingerprint: str, folder: Path, progress: PrepareProgress | None
+) -> None:
+    surveys = [
+        survey(corpus, _phase(progress, PHASES[0], corpus.total_bytes))
+        for corpus in preparation.corpora()
+    ]
+    if surveys[0].documents == 0:
+        raise FormatError(
+            f"data.train: the {len(preparation.train_corpus.files)} files hold no text"
+        )
+    fraction = 0.0 if preparation.validation else preparation.validation_fraction
+    rule = SplitRule.choose(surveys[0], fraction)
+    tokenizer = _make_tokenizer(preparation, surveys, rule, progress)
+    dtype = _token_type(preparation.token_dtype, tokenizer)
+    save_tokenizer(tokenizer, folder)
+    splits = _tokenize(preparation, rule, tokenizer, dtype, folder, progress)
+    if VALIDATION in splits and splits[VALIDATION].tokens < 2:
+        raise FormatError(
+            f"the validation text has {splits[VALIDATION].tokens} tokens, needs at least 2; give "
+            "more text, or data.validation_fraction=0.0 to measure nothing"
+        )
+    manifest = Manifest(
+        inputs_fingerprint=fingerprint,
+        tokenizer_kind=tokenizer.kind,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        vocabulary_size=tokenizer.vocab_size,
+        dtype=dtype,
+        split_rule="given apart" if preparation.validation else rule.describe(),
+        characters=sum(found.characters for found in surveys),
+        sources=tuple(preparation.train),
+        splits=splits,
+    )
+    write_manifest(folder, manifest)
+
+
+def _phase(progress: PrepareProgress | None, name: str, total: int) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    report = progress
+    return lambda done: report(name, done, total)
+
+
+def _sided_pieces(
+    preparation: Preparation, rule: SplitRule, progress: Callable[[int], None] | None
+) -> Iterator[tuple[str, Piece]]:
+    yield from rule.assign(preparation.train_corpus.pieces(progress))
+    if preparation.validation_corpus is not None:
+        before = preparation.train_corpus.total_bytes
+        later = None if progress is None else (lambda done: progress(before + done))
+        for piece in preparation.validation_corpus.pieces(later):
+            yield VALIDATION, piece
+
+
+def _make_tokenizer(
+    preparation: Preparation,
+    surveys: list[Survey],
+    rule: SplitRule,
+    progress: PrepareProgress | None,
+) -> Tokenizer:
+    if preparation.tokenizer == "byte":
+        return ByteTokenizer()
+    if preparation.tokenizer == "file":
+        return load_tokenizer(Path(preparation.tokenizer_path or ""))
+    if preparation.tokenizer == "char":
+        # The alphabet is that of all text, so that measuring never meets an unknown character.
+        alphabet = "".join(found.alphabet for found in surveys)
+        several = sum(found.documents for found in surveys) > 1
+        return CharacterTokenizer(alphabet, end_of_text=several)
+    from tempra.data.bpe_tokenizer import BpeTokenizer
+
+    stride = max(1, -(-rule.train_characters // preparation.vocabulary_characters))
+    corpus = preparation.train_corpus
+    report = _phase(progress, PHASES[1], corpus.total_bytes)
+    sides = rule.assign(corpus.pieces(report))
+    texts = (piece.text for side, piece in sides if side == TRAIN)
+    chosen = (text for number, text in enumerate(texts) if number % stride == 0)
+    return BpeTokenizer.train(chosen, preparation.vocab_size)
+
+
+def _token_type(asked: str, tokenizer: Tokenizer) -> TokenType:
+    fits = tokenizer.vocab_size <= _LARGEST_U16_VOCABULARY
+    if asked == "u16" and not fits:
+        raise ConfigError(
+            f"data.token_dtype: got u16, which holds {_LARGEST_U16_VOCABULARY} tokens, but the "
+            f"tokenizer has {tokenizer.vocab_size}; use u32"
+        )
+    return "u16" if asked != "u32" and fits else "u32"
+
+
+def _tokenize(
+    preparation: Preparation,
+    rule: SplitRule,
+    tokenizer: Tokenizer,
+    dtype: TokenType,
+    folder: Path,
+    progress: PrepareProgress | None,
+) -> dict[str, SplitRecord]:
+    names = [TRAIN, VALIDATION] if preparation.validation or rule.fraction > 0.0 else [TRAIN]
+    writers = {
+        name: ShardWriter(folder, name, tokenizer, dtype, preparation.shard_tokens)
+        for name in names
+    }
+    total = sum(corpus.total_bytes for corpus in preparation.corpora())
+    pieces = _sided_pieces(preparation, rule, _phase(progress, PHASES[2], total))
+    if not tokenizer.splittable:
+        pieces = _undivided(pieces)
+    for batch in _batches(pieces):
+        encoded = tokenizer.encode_batch([piece.text for _, piece in batch])
+        for (side, piece), tokens in zip(batch, encoded, strict=True):
+            writers[side].append(tokens, ends_document=piece.ends_document)
+    records = {}
+    for name, writer in writers.items():
+        written = writer.finish()
+        records[name] = SplitRecord(
+            shards=written.shards, tokens=written.tokens, documents=written.documents
+        )
+    return records
+
+
+def _batches(pieces: Iterator[tuple[str, Piece]]) -> Iterator[list[tuple[str, Piece]]]:
+    batch: list[tuple[str, Piece]] = []
+    characters = 0
+    for side, piece in pieces:
+        batch.append((side, piece))
+        characters += len(piece.text)
+        if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_DOCUMENTS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _undivided(pieces: Iterator[tuple[str, Piece]]) -> Iterator[tuple[str, Piece]]:
+    """Put the pieces of each document together again, for tokenizers that see document starts."""
+    parts: dict[str, list[str]] = {TRAIN: [], VALIDATION: []}
+    for side, piece in pieces:
+        parts[side].append(piece.text)
+        if sum(map(len, parts[side])) > _LONGEST_UNDIVIDED:
+            raise ConfigError(
+                f"tokenizer: a document has more than {_LONGEST_UNDIVIDED} characters and this "
+                "tokenizer cannot encode in parts; split the text into documents (data.separator)"
+            )
+        if piece.ends_document:
+            yield side, Piece("".join(parts[side]), True)
+            parts[side] = []
+    for side, texts in parts.items():
+        if texts:  # the training side of a document that was cut in two
+            yield side, Piece("".join(texts), False)

@@ -1,0 +1,153 @@
+"""Writes the token files of one split, document by document, in bounded memory."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tempra import _core
+from tempra.data.token_shard import Sidecar, bounds_path, write_sidecar
+from tempra.data.tokenizer import Tokenizer, Tokens
+
+# Small documents are gathered, so that a write is never smaller than this.
+_BUFFER_TOKENS = 1 << 18
+
+TokenType = Literal["u32", "u16"]
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What was written for one split."""
+
+    shards: tuple[str, ...]
+    tokens: int
+    documents: int
+
+
+class _Column:
+    """A file of numbers being written, with its running count and checksum."""
+
+    def __init__(self, path: Path, dtype: TokenType) -> None:
+        self._writer = _core.TokenBinWriter(str(path), dtype)
+        self._type = np.dtype("<u4" if dtype == "u32" else "<u2")
+        self.count = 0
+        self.crc32 = 0
+
+    def append(self, numbers: Tokens) -> None:
+        stored = np.ascontiguousarray(numbers, dtype=self._type)
+        self._writer.append(stored)
+        self.count += stored.size
+        self.crc32 = zlib.crc32(stored.data, self.crc32)
+
+    def finish(self) -> None:
+        self._writer.finish()
+
+
+class _OpenShard:
+    """One token file and its document boundaries, while they grow."""
+
+    def __init__(self, path: Path, dtype: TokenType) -> None:
+        self.path = path
+        self.tokens = _Column(path, dtype)
+        # 64-bit boundaries are written as pairs of little-endian 32-bit words.
+        self.bounds = _Column(bounds_path(path), "u32")
+        self.documents = 0
+        self._buffer: list[Tokens] = []
+        self._starts: list[int] = []
+        self.count = 0
+
+    def begin_document(self) -> None:
+        self._starts.append(self.count)
+        self.documents += 1
+
+    def append(self, tokens: Tokens) -> None:
+        self._buffer.append(tokens)
+        self.count += tokens.size
+        if self.count - self.tokens.count >= _BUFFER_TOKENS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._buffer:
+            self.tokens.append(np.concatenate(self._buffer))
+        if self._starts:
+            self.bounds.append(np.array(self._starts, dtype="<u8").view("<u4"))
+        self._buffer, self._starts = [], []
+
+    def finish(self) -> None:
+        self._starts.append(self.count)
+        self.flush()
+        self.tokens.finish()
+        self.bounds.finish()
+
+
+class ShardWriter:
+    """Writes `SPLIT-00000.bin`, `SPLIT-00001.bin`, ... with their sidecars into a folder.
+
+    The end mark follows every finished document. A shard ends with the document that fills it, so a
+    document never spans two files; a single huge document makes a single huge shard.
+    """
+
+    def __init__(
+        self, folder: Path, split: str, tokenizer: Tokenizer, dtype: TokenType, shard_tokens: int
+    ) -> None:
+        self._folder, self._split, self._tokenizer = folder, split, tokenizer
+        self._dtype, self._shard_tokens = dtype, shard_tokens
+        self._end = (
+            None
+            if tokenizer.end_of_text is None
+            else np.array([tokenizer.end_of_text], dtype=np.uint32)
+        )
+        self._fingerprint = tokenizer.fingerprint
+        self._shard: _OpenShard | None = None
+        self._in_document = False
+        self._names: list[str] = []
+        self._tokens = 0
+        self._documents = 0
+
+    def append(self, tokens: Tokens, *, ends_document: bool) -> None:
+        """Add a part of a document."""
+        shard = self._open()
+        if not self._in_document:
+            shard.begin_document()
+        shard.append(tokens)
+        self._in_document = not ends_document
+        if ends_document:
+            if self._end is not None:
+                shard.append(self._end)
+            if shard.count >= self._shard_tokens:
+                self._close(shard)
+
+    def finish(self) -> SplitSummary:
+        """Write what is left; a split without text is one empty shard."""
+        if self._shard is not None or not self._names:
+            self._close(self._open())
+        return SplitSummary(tuple(self._names), self._tokens, self._documents)
+
+    def _open(self) -> _OpenShard:
+        if self._shard is None:
+            name = f"{self._split}-{len(self._names):05d}.bin"
+            self._shard = _OpenShard(self._folder / name, self._dtype)
+            self._names.append(name)
+        return self._shard
+
+    def _close(self, shard: _OpenShard) -> None:
+        shard.finish()
+        sidecar = Sidecar(
+            dtype=self._dtype,
+            tokens=shard.count,
+            crc32=shard.tokens.crc32,
+            documents=shard.documents,
+            bounds_crc32=shard.bounds.crc32,
+            vocabulary_size=self._tokenizer.vocab_size,
+            end_of_text=self._tokenizer.end_of_text,
+            tokenizer_kind=self._tokenizer.kind,
+            tokenizer_fingerprint=self._fingerprint,
+        )
+        write_sidecar(shard.path, sidecar)
+        self._tokens += shard.count
+        self._documents += shard.documents
+        self._shard = None
