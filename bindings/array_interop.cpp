@@ -7,6 +7,7 @@
 
 #include "dlpack.h"
 #include "tempra/error.h"
+#include "tensor/tensor_access.h"
 
 namespace tempra::python {
 
@@ -102,7 +103,11 @@ py::object to_numpy(const Tensor& tensor) {
     auto owner = std::make_unique<Tensor>(tensor);
     const py::capsule base(owner.get(), [](void* held) { delete static_cast<Tensor*>(held); });
     (void)owner.release();
-    return py::array(dtype, sizes, strides, tensor.data(), base);
+    py::array array(dtype, sizes, strides, tensor.data(), base);
+    if (!TensorAccess::impl(tensor).storage->writable()) {
+        py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+    }
+    return array;
 }
 
 namespace {

@@ -1,5 +1,6 @@
 // Threads, instruction set, memory.
 #include "bindings.h"
+#include "platform/memory_info.h"
 #include "tempra/runtime.h"
 #include "tempra/threads.h"
 
@@ -29,6 +30,21 @@ void bind_runtime(py::module_& module) {
     module.def("reset_peak_memory", &reset_peak_memory, "Starts a new measurement of the peak.");
     module.def("release_free_memory", &release_free_memory,
                "Returns cached free blocks to the system.");
+    module.def(
+        "resident_bytes", [] { return platform::memory_info().resident; },
+        "Memory of this process, now.");
+    module.def(
+        "peak_resident_bytes", [] { return platform::memory_info().peak_resident; },
+        "Memory of this process at its peak.");
+    module.def(
+        "available_memory_bytes",
+        [] {
+            const platform::MemoryInfo info = platform::memory_info();
+            const std::int64_t below_limit = info.limit - info.resident;
+            if (info.limit == 0 || below_limit > info.available) return info.available;
+            return below_limit > 0 ? below_limit : std::int64_t{0};
+        },
+        "Memory this process can still take: the machine's, or what its control group leaves.");
 }
 
 }  // namespace tempra::python

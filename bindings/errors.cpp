@@ -28,8 +28,11 @@ void bind_errors(py::module_& module) {
     bind_error<CheckpointError>(module, "CheckpointError", PyExc_RuntimeError);
     bind_error<TrainingDisabled>(module, "TrainingDisabled", PyExc_RuntimeError);
     const py::object io = py::module_::import("types").attr("new_class")(
-        "IoError", py::make_tuple(py::handle(base_error), py::handle(PyExc_OSError)));
+        "IoError", py::make_tuple(py::handle(PyExc_OSError), py::handle(base_error)));
     io.attr("__module__") = module.attr("__name__");
+    // The message alone, without OSError's "[Errno 28]".
+    io.attr("__str__") = py::cpp_function(
+        [](const py::object& self) { return self.attr("strerror"); }, py::is_method(io));
     module.attr("IoError") = io;
     io_error = io.ptr();
     py::register_exception_translator([](std::exception_ptr pending) {

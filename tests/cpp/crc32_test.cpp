@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "io/crc32.h"
+#include "temporary_directory.h"
+#include "tempra/error.h"
 
 namespace tempra::io {
 namespace {
@@ -70,6 +72,17 @@ TEST(Crc32, PiecesAndCombination) {
         const std::uint32_t second = crc32(bytes.data() + cut, 5000 - cut);
         EXPECT_EQ(crc32_combine(first, second, 5000 - cut), whole) << cut;
     }
+}
+
+TEST(Crc32, OfAFile) {
+    const TemporaryDirectory folder;
+    const std::vector<unsigned char> bytes = random_bytes((size_t{3} << 20) + 17);
+    write_text(folder / "a", {bytes.begin(), bytes.end()});
+    EXPECT_EQ(crc32_file(folder / "a"), crc32(bytes.data(), std::ssize(bytes)));
+    write_text(folder / "empty", "");
+    EXPECT_EQ(crc32_file(folder / "empty"), 0U);
+    EXPECT_THROW((void)crc32_file(folder / "missing"), IoError);
+    EXPECT_THROW((void)crc32_file(folder.path()), IoError);
 }
 
 TEST(Crc32, Bandwidth) {

@@ -10,7 +10,9 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <vector>
 
+#include "platform/files.h"
 #include "tempra/io/crc32.h"
 
 #if defined(__x86_64__)
@@ -165,6 +167,17 @@ std::uint32_t crc32(const void* data, std::int64_t size, std::uint32_t previous)
 
 std::uint32_t crc32_combine(std::uint32_t first, std::uint32_t second, std::int64_t second_size) {
     return multiply(first, x_to_the_bytes(static_cast<std::uint64_t>(second_size))) ^ second;
+}
+
+std::uint32_t crc32_file(const std::string& path) {
+    constexpr std::int64_t kPiece = std::int64_t{1} << 20;
+    std::vector<unsigned char> piece(kPiece);
+    platform::File file = platform::File::open_for_reading(path);
+    std::uint32_t checksum = 0;
+    while (const std::int64_t count = file.read(piece.data(), kPiece)) {
+        checksum = crc32(piece.data(), count, checksum);
+    }
+    return checksum;
 }
 
 }  // namespace tempra::io

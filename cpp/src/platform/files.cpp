@@ -100,7 +100,9 @@ std::int64_t File::size() const {
     struct stat status {};
     if (fstat(descriptor_, &status) == -1) fail("stat", path_, errno);
     if (S_ISDIR(status.st_mode)) fail("open", path_, EISDIR);
-    TEMPRA_CHECK(IoError, S_ISREG(status.st_mode), "open {}: not a regular file", path_);
+    if (!S_ISREG(status.st_mode)) {
+        throw IoError(format("open {}: not a regular file", path_), EINVAL);
+    }
     return status.st_size;
 }
 

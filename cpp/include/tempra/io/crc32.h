@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace tempra::io {
 
@@ -11,5 +12,8 @@ namespace tempra::io {
 // Checksum of A followed by B, from crc32(A), crc32(B) and the length of B.
 [[nodiscard]] std::uint32_t crc32_combine(std::uint32_t first, std::uint32_t second,
                                           std::int64_t second_size);
+
+// Checksum of a whole file, read piece by piece (not mapped: a file that shrinks does no harm).
+[[nodiscard]] std::uint32_t crc32_file(const std::string& path);
 
 }  // namespace tempra::io
