@@ -32,7 +32,7 @@ namespace {
 constexpr std::int64_t kBlockRows = 48;
 constexpr std::int64_t kTaskColumns = 512;
 constexpr std::int64_t kFewTasks = 24;                        // below: cut finer
-constexpr std::int64_t kBlockBytes = 4096;                    // of k, per column
+constexpr std::int64_t kBlockBytes = 12288;                    // of k, per column
 constexpr std::int64_t kPackedBytes = std::int64_t{6} << 20;  // packed operand held at a time
 constexpr std::int64_t kSerialFlops = 100'000;                // below: not worth a dispatch
 constexpr std::int64_t kBatchFlops = std::int64_t{4} << 20;   // below: one task per product
