@@ -12,37 +12,27 @@
 // Sums over several k blocks pass through c itself (f32) or an f32 buffer, so there is one
 // rounding.
 //
+// Products of few rows take another way: gemm_small.h.
+//
 // Bytes: b is read once and its packed copy once per task row; a once per kTaskColumns; c once,
 // plus a read and a write per further k block. Edges: panels are zero-padded, tiles shrink.
 // Determinism: grid and blocks follow from the shapes alone; each element of c belongs to one task
 // and its sum runs in order of k.
 #include "kernels/gemm.h"
 
-#include "kernels/gemm_epilogue.h"
-#include "kernels/gemm_microkernel.h"
-#include "kernels/gemm_pack.h"
+#include "kernels/gemm_plan.h"
+#include "kernels/gemm_small.h"
 #include "kernels/register.h"
-#include "memory/scratch.h"
 #include "tempra/threads.h"
 
 namespace tempra::cpu::TEMPRA_ISA {
 
 namespace {
 
-constexpr std::int64_t kBlockRows = 48;
-constexpr std::int64_t kTaskColumns = 512;
-constexpr std::int64_t kFewTasks = 24;                        // below: cut finer
-constexpr std::int64_t kBlockBytes = 12288;                    // of k, per column
-constexpr std::int64_t kPackedBytes = std::int64_t{6} << 20;  // packed operand held at a time
-constexpr std::int64_t kSerialFlops = 100'000;                // below: not worth a dispatch
-constexpr std::int64_t kBatchFlops = std::int64_t{4} << 20;   // below: one task per product
+constexpr std::int64_t kSerialFlops = 100'000;               // below: not worth a dispatch
+constexpr std::int64_t kBatchFlops = std::int64_t{4} << 20;  // below: one task per product
 constexpr std::int64_t kSerialPackElements = 16 * 1024;
 constexpr std::int64_t kPackTaskElements = 16 * 1024;
-
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
-std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
 template <class Body>
 void run(bool serial, std::int64_t count, std::int64_t grain, const Body& body) {
@@ -54,43 +44,6 @@ void run(bool serial, std::int64_t count, std::int64_t grain, const Body& body) 
         parallel_for(count, grain, body);
     }
 }
-
-// How b is cut, from its own shape, so that gemm_pack and gemm agree.
-template <class T>
-struct PackedLayout {
-    static constexpr std::int64_t kPanel = kTileVectors * kLanes<Arithmetic<T>>;
-
-    std::int64_t k, n;
-    std::int64_t block_k;  // elements of k per block, a multiple of kPerStep
-    std::int64_t blocks;
-
-    PackedLayout(std::int64_t k_, std::int64_t n_) : k(k_), n(n_) {
-        constexpr std::int64_t kMaximum =
-            kBlockBytes / static_cast<std::int64_t>(sizeof(Packed<T>)) * kPerStep<T>;
-        blocks = larger(1, ceil_divide(k, kMaximum));
-        block_k = larger(kPerStep<T>, round_up(ceil_divide(k, blocks), kPerStep<T>));
-    }
-    [[nodiscard]] std::int64_t block_size(std::int64_t block) const {
-        return smaller(block_k, k - block * block_k);
-    }
-    [[nodiscard]] std::int64_t steps(std::int64_t block) const {
-        return ceil_divide(block_size(block), kPerStep<T>);
-    }
-    [[nodiscard]] static std::int64_t padded(std::int64_t columns) {
-        return round_up(columns, kLanes<Arithmetic<T>>);
-    }
-    // Packed elements before column `column` (a multiple of kPanel) of `block`.
-    [[nodiscard]] std::int64_t offset(std::int64_t block, std::int64_t column) const {
-        return block * (block_k / kPerStep<T>)*padded(n) + column * steps(block);
-    }
-    [[nodiscard]] std::int64_t elements() const { return ceil_divide(k, kPerStep<T>) * padded(n); }
-};
-
-template <class T>
-struct Matrix {
-    const T* data;
-    std::int64_t row_stride, column_stride;
-};
 
 // Packs a source, cut into tasks along the direction in which it is read.
 template <class T, int kWidth>
@@ -125,17 +78,6 @@ void pack_b(const PackedLayout<T>& layout, const Matrix<T>& b, std::int64_t bloc
         source, {out, kPanel * layout.steps(block), PackedLayout<T>::padded(columns)}, serial);
 }
 
-// One product of two matrices.
-template <class T, class C>
-struct Product {
-    using A = Arithmetic<T>;
-
-    std::int64_t m, n, k;
-    Matrix<T> a, b;
-    const Packed<T>* packed_b;
-    Epilogue<T, C> epilogue;
-};
-
 // One k block of one column chunk: what its tasks share.
 template <class T, class C>
 struct Phase {
@@ -152,9 +94,6 @@ struct Phase {
     std::int64_t partial_stride;
     bool first, last;
 };
-
-template <class T, class C>
-constexpr bool kSumsFitInC = __is_same(C, Arithmetic<T>);
 
 // The sums of one tile of a phase, from the micro-kernel to their destination.
 template <class T, class C>
@@ -233,24 +172,6 @@ void run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std
     }
 }
 
-// How c is cut into tasks: a fixed size, finer where that would leave too few.
-struct TaskGrid {
-    std::int64_t row_block, row_blocks, column_block, column_blocks;
-
-    TaskGrid(std::int64_t rows, std::int64_t columns, std::int64_t panel) {
-        const std::int64_t panels = ceil_divide(columns, panel);
-        row_block = kBlockRows;
-        while (row_block > 16 && ceil_divide(rows, row_block) * panels < kFewTasks) row_block -= 16;
-        row_blocks = ceil_divide(rows, row_block);
-        row_block = round_up(ceil_divide(rows, row_blocks), kTileRows);
-        row_blocks = ceil_divide(rows, row_block);
-        const std::int64_t wanted = larger(ceil_divide(columns, kTaskColumns),
-                                           smaller(panels, ceil_divide(kFewTasks, row_blocks)));
-        column_block = ceil_divide(panels, wanted) * panel;
-        column_blocks = ceil_divide(columns, column_block);
-    }
-};
-
 // The tasks of rows [row, row + rows).
 template <class T, class C>
 void run_tasks(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, bool serial) {
@@ -265,46 +186,6 @@ void run_tasks(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, bo
         }
     });
 }
-
-// Working memory of one product, sized from its shapes.
-template <class T, class C>
-struct Workspace {
-    using A = Arithmetic<T>;
-    static constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
-    static constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
-
-    std::int64_t chunk_columns, chunk_rows;
-    std::int64_t a_panel_stride;  // a line more than a panel: panels must not share cache sets
-    bool packs_a, packs_b;
-    bool buffers_sums;
-    Scratch packed_a, packed_b, sums;
-
-    Workspace(const Product<T, C>& p, const PackedLayout<T>& layout)
-        : chunk_columns(
-              smaller(PackedLayout<T>::padded(p.n), chunk(layout.steps(0) * kPackedSize, kPanel))),
-          chunk_rows(chunk(layout.steps(0) * kPackedSize, kBlockRows)),
-          a_panel_stride(layout.steps(0) * kTileRows + 64 / kPackedSize),
-          packs_a(kPackedSize != static_cast<std::int64_t>(sizeof(T)) * kPerStep<T> ||
-                  (p.a.column_stride != 1 && p.k > 1)),
-          packs_b(p.packed_b == nullptr),
-          // Accumulation must not pass through an activation: such sums stay out of c.
-          buffers_sums(layout.blocks > 1 &&
-                       !(kSumsFitInC<T, C> && (!p.epilogue.accumulate || p.epilogue.plain()))),
-          packed_a(!packs_a ? 64
-                            : ceil_divide(smaller(chunk_rows, p.m), kTileRows) * a_panel_stride *
-                                  kPackedSize),
-          packed_b(!packs_b ? 64 : larger(64, chunk_columns * layout.steps(0) * kPackedSize)),
-          sums(!buffers_sums ? 64 : p.m * chunk_columns * static_cast<std::int64_t>(sizeof(A))) {
-        if (!packs_a) chunk_rows = p.m;
-    }
-    [[nodiscard]] bool ok() const { return packed_a.ok() && packed_b.ok() && sums.ok(); }
-
-  private:
-    // As many columns (or rows), in units of `unit`, as pack into kPackedBytes.
-    static std::int64_t chunk(std::int64_t bytes_each, std::int64_t unit) {
-        return larger(1, kPackedBytes / (larger(1, bytes_each) * unit)) * unit;
-    }
-};
 
 template <class T, class C>
 void run_phase(Phase<T, C>& phase, const Workspace<T, C>& workspace, bool serial) {
@@ -326,8 +207,42 @@ void run_phase(Phase<T, C>& phase, const Workspace<T, C>& workspace, bool serial
     }
 }
 
+// Few rows: b is streamed, a packed copy of it is not used. False when the strides suit neither
+// form.
+template <class T, class C>
+bool multiply_small(const Product<T, C>& p, bool serial) {
+    if (p.m > kSmallRows) return false;
+    const Epilogue<T, C>& e = p.epilogue;
+    if ((p.b.row_stride == 1 && p.a.column_stride == 1) || p.k <= 1) {
+        const std::int64_t chunks = ceil_divide(p.n, kDotColumns);
+        run(serial, chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t chunk = begin; chunk < end; ++chunk) {
+                const std::int64_t column = chunk * kDotColumns;
+                small_product_dots<T, C>(e, p.a.data, p.a.row_stride, p.b.data, p.b.column_stride,
+                                         p.m, p.k, column, smaller(kDotColumns, p.n - column));
+            }
+        });
+        return true;
+    }
+    if (p.b.column_stride == 1 || p.n == 1) {
+        // Whole cache lines, and enough tasks for a few threads.
+        const std::int64_t width = p.n >= 16 * kRowColumns ? kRowColumns : kRowColumns / 4;
+        run(serial, ceil_divide(p.n, width), 1, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t chunk = begin; chunk < end; ++chunk) {
+                const std::int64_t column = chunk * width;
+                small_product_rows<T, C>(e, p.a.data, p.a.row_stride, p.a.column_stride, p.b.data,
+                                         p.b.row_stride, p.m, p.k, column,
+                                         smaller(width, p.n - column));
+            }
+        });
+        return true;
+    }
+    return false;
+}
+
 template <class T, class C>
 KernelStatus multiply(const Product<T, C>& product, bool serial) {
+    if (multiply_small<T, C>(product, serial)) return kKernelOk;
     using A = Arithmetic<T>;
     const PackedLayout<T> layout(product.k, product.n);
     const Epilogue<T, C>& e = product.epilogue;

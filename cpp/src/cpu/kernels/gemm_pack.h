@@ -110,8 +110,8 @@ inline PackedBits<T> load_k_contiguous(const T* source, std::int64_t k_left) {
 
 #if TEMPRA_GEMM_BF16_PAIRS
 // kLanes bf16 values, zero-extended. The intrinsic, because the compiler's conversion of a half
-// vector takes it apart; with a mask (of all lanes, which costs nothing), because GCC 12 warns of an
-// uninitialised value inside the plain one.
+// vector takes it apart; with a mask (of all lanes, which costs nothing), because GCC 12 warns of
+// an uninitialised value inside the plain one.
 inline VecInt32 widen_bits(const bfloat16* source) {
     __m256i raw;
     std::memcpy(&raw, source, sizeof(raw));

@@ -1,0 +1,133 @@
+// How a matrix product is cut: blocks of k, chunks of columns and rows, the task grid, the working
+// memory. All of it follows from shapes, strides and types, never from the number of threads.
+#pragma once
+
+#include "kernels/gemm_epilogue.h"
+#include "kernels/gemm_microkernel.h"
+#include "kernels/gemm_pack.h"
+#include "memory/scratch.h"
+
+namespace tempra::cpu::TEMPRA_ISA {
+
+inline constexpr std::int64_t kBlockRows = 48;
+inline constexpr std::int64_t kTaskColumns = 512;
+inline constexpr std::int64_t kFewTasks = 24;      // below: cut finer
+inline constexpr std::int64_t kBlockBytes = 6144;  // of k, per column
+inline constexpr std::int64_t kPackedBytes = std::int64_t{6}
+                                             << 20;  // packed operand held at a time
+
+inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
+inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+inline std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+// How b is cut, from its own shape, so that gemm_pack and gemm agree.
+template <class T>
+struct PackedLayout {
+    static constexpr std::int64_t kPanel = kTileVectors * kLanes<Arithmetic<T>>;
+
+    std::int64_t k, n;
+    std::int64_t block_k;  // elements of k per block, a multiple of kPerStep
+    std::int64_t blocks;
+
+    PackedLayout(std::int64_t k_, std::int64_t n_) : k(k_), n(n_) {
+        constexpr std::int64_t kMaximum =
+            kBlockBytes / static_cast<std::int64_t>(sizeof(Packed<T>)) * kPerStep<T>;
+        blocks = larger(1, ceil_divide(k, kMaximum));
+        block_k = larger(kPerStep<T>, round_up(ceil_divide(k, blocks), kPerStep<T>));
+    }
+    [[nodiscard]] std::int64_t block_size(std::int64_t block) const {
+        return smaller(block_k, k - block * block_k);
+    }
+    [[nodiscard]] std::int64_t steps(std::int64_t block) const {
+        return ceil_divide(block_size(block), kPerStep<T>);
+    }
+    [[nodiscard]] static std::int64_t padded(std::int64_t columns) {
+        return round_up(columns, kLanes<Arithmetic<T>>);
+    }
+    // Packed elements before column `column` (a multiple of kPanel) of `block`.
+    [[nodiscard]] std::int64_t offset(std::int64_t block, std::int64_t column) const {
+        return block * (block_k / kPerStep<T>)*padded(n) + column * steps(block);
+    }
+    [[nodiscard]] std::int64_t elements() const { return ceil_divide(k, kPerStep<T>) * padded(n); }
+};
+
+template <class T>
+struct Matrix {
+    const T* data;
+    std::int64_t row_stride, column_stride;
+};
+
+// One product of two matrices.
+template <class T, class C>
+struct Product {
+    using A = Arithmetic<T>;
+
+    std::int64_t m, n, k;
+    Matrix<T> a, b;
+    const Packed<T>* packed_b;
+    Epilogue<T, C> epilogue;
+};
+
+// How c is cut into tasks: a fixed size, finer where that would leave too few.
+struct TaskGrid {
+    std::int64_t row_block, row_blocks, column_block, column_blocks;
+
+    TaskGrid(std::int64_t rows, std::int64_t columns, std::int64_t panel) {
+        const std::int64_t panels = ceil_divide(columns, panel);
+        row_block = kBlockRows;
+        while (row_block > 16 && ceil_divide(rows, row_block) * panels < kFewTasks) row_block -= 16;
+        row_blocks = ceil_divide(rows, row_block);
+        row_block = round_up(ceil_divide(rows, row_blocks), kTileRows);
+        row_blocks = ceil_divide(rows, row_block);
+        const std::int64_t wanted = larger(ceil_divide(columns, kTaskColumns),
+                                           smaller(panels, ceil_divide(kFewTasks, row_blocks)));
+        column_block = ceil_divide(panels, wanted) * panel;
+        column_blocks = ceil_divide(columns, column_block);
+    }
+};
+
+template <class T, class C>
+constexpr bool kSumsFitInC = __is_same(C, Arithmetic<T>);
+
+// Working memory of one product, sized from its shapes.
+template <class T, class C>
+struct Workspace {
+    using A = Arithmetic<T>;
+    static constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
+    static constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
+
+    std::int64_t chunk_columns, chunk_rows;
+    std::int64_t a_panel_stride;  // a line more than a panel: panels must not share cache sets
+    bool packs_a, packs_b;
+    bool buffers_sums;
+    Scratch packed_a, packed_b, sums;
+
+    Workspace(const Product<T, C>& p, const PackedLayout<T>& layout)
+        : chunk_columns(
+              smaller(PackedLayout<T>::padded(p.n), chunk(layout.steps(0) * kPackedSize, kPanel))),
+          chunk_rows(chunk(layout.steps(0) * kPackedSize, kBlockRows)),
+          a_panel_stride(layout.steps(0) * kTileRows + 64 / kPackedSize),
+          packs_a(kPackedSize != static_cast<std::int64_t>(sizeof(T)) * kPerStep<T> ||
+                  (p.a.column_stride != 1 && p.k > 1)),
+          packs_b(p.packed_b == nullptr),
+          // Accumulation must not pass through an activation: such sums stay out of c.
+          buffers_sums(layout.blocks > 1 &&
+                       !(kSumsFitInC<T, C> && (!p.epilogue.accumulate || p.epilogue.plain()))),
+          packed_a(!packs_a ? 64
+                            : ceil_divide(smaller(chunk_rows, p.m), kTileRows) * a_panel_stride *
+                                  kPackedSize),
+          packed_b(!packs_b ? 64 : larger(64, chunk_columns * layout.steps(0) * kPackedSize)),
+          sums(!buffers_sums ? 64 : p.m * chunk_columns * static_cast<std::int64_t>(sizeof(A))) {
+        if (!packs_a) chunk_rows = p.m;
+    }
+    [[nodiscard]] bool ok() const { return packed_a.ok() && packed_b.ok() && sums.ok(); }
+
+  private:
+    // As many columns (or rows), in units of `unit`, as pack into kPackedBytes.
+    static std::int64_t chunk(std::int64_t bytes_each, std::int64_t unit) {
+        return larger(1, kPackedBytes / (larger(1, bytes_each) * unit)) * unit;
+    }
+};
+
+}  // namespace tempra::cpu::TEMPRA_ISA

@@ -1,0 +1,206 @@
+// Products with few rows (m <= kSmallRows): decoding with a key-value cache, y = x @ W^T.
+//
+// Such a product reads each weight once and does little with it, so it is bound by memory: b is
+// streamed from where it lies, never packed. Two forms:
+//   dots     b k-contiguous (W [n, k]): a few rows of W against all rows of a; vectors along k, one
+//            horizontal sum per result
+//   rows     b column-contiguous: a few rows of b scaled and added to sums of kRowColumns columns
+//            held in L1; vectors along n
+// Bytes: b once, a once per task (it stays in cache), c once. Tasks own columns of c, so threads
+// share nothing and the number of them changes nothing.
+#pragma once
+
+#include "kernels/gemm_epilogue.h"
+#include "kernels/gemm_pack.h"
+
+namespace tempra::cpu::TEMPRA_ISA {
+
+inline constexpr int kSmallRows = 8;
+inline constexpr std::int64_t kDotColumns = 64;
+inline constexpr std::int64_t kRowColumns = 256;
+
+namespace gemm_detail {
+
+// Vectors along k of one operand type.
+template <class T>
+struct DotArithmetic {
+    using A = Arithmetic<T>;
+    using Operand = Vec<A>;
+    static constexpr int kElements = kLanes<A>;
+    static Operand read(const T* p) { return load<A>(p); }
+    static Operand read_partial(const T* p, std::int64_t count) {
+        return load_partial<A>(p, count);
+    }
+    static void multiply_add(Vec<A>& sum, Operand x, Operand w) { sum += x * w; }
+};
+#if TEMPRA_GEMM_BF16_PAIRS
+template <>
+struct DotArithmetic<bfloat16> {
+    using Operand = __m512i;
+    static constexpr int kElements = 2 * kLanes<float>;
+    static Operand read(const bfloat16* p) {
+        Operand v;
+        std::memcpy(&v, p, sizeof(v));
+        return v;
+    }
+    static Operand read_partial(const bfloat16* p, std::int64_t count) {
+        bfloat16 values[kElements] = {};
+        std::memcpy(values, p, static_cast<std::size_t>(count) * sizeof(bfloat16));
+        return read(values);
+    }
+    static void multiply_add(VecFloat& sum, Operand x, Operand w) {
+        sum = vec_cast<VecFloat>(
+            _mm512_dpbf16_ps(vec_cast<__m512>(sum), vec_cast<__m512bh>(x), vec_cast<__m512bh>(w)));
+    }
+};
+#endif
+
+template <int kDistance, class A, int... kLane>
+inline Vec<A> add_rotated(Vec<A> v, std::integer_sequence<int, kLane...> /*lanes*/) {
+    constexpr int kCount = sizeof...(kLane);
+#if defined(__clang__)
+    return v + __builtin_shufflevector(v, v, ((kLane + kDistance) % kCount)...);
+#else
+    return v + __builtin_shuffle(v, VecInteger<A>{((kLane + kDistance) % kCount)...});
+#endif
+}
+
+// Sum of the lanes in a fixed tree, in registers.
+template <class A>
+inline A sum_lanes(Vec<A> v) {
+    constexpr std::make_integer_sequence<int, kLanes<A>> kAll{};
+    if constexpr (kLanes < A >> 8) v = add_rotated<8, A>(v, kAll);
+    if constexpr (kLanes < A >> 4) v = add_rotated<4, A>(v, kAll);
+    if constexpr (kLanes < A >> 2) v = add_rotated<2, A>(v, kAll);
+    return add_rotated<1, A>(v, kAll)[0];
+}
+
+// out[i * out_stride + j] = sum over k of a[i, k] * b[j, k], i < kRows, j < kColumns.
+template <class T, int kRows, int kColumns>
+inline void dot_tile(const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride,
+                     std::int64_t k, Arithmetic<T>* out, std::int64_t out_stride) {
+    using Math = DotArithmetic<T>;
+    using A = Arithmetic<T>;
+    Vec<A> sums[kRows][kColumns] = {};
+    std::int64_t p = 0;
+    for (; p + Math::kElements <= k; p += Math::kElements) {
+        typename Math::Operand w[kColumns];
+#pragma GCC unroll 4
+        for (int j = 0; j < kColumns; ++j) w[j] = Math::read(b + j * b_stride + p);
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+            const typename Math::Operand x = Math::read(a + i * a_stride + p);
+#pragma GCC unroll 4
+            for (int j = 0; j < kColumns; ++j) Math::multiply_add(sums[i][j], x, w[j]);
+        }
+    }
+    if (p < k) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i) {
+            const typename Math::Operand x = Math::read_partial(a + i * a_stride + p, k - p);
+#pragma GCC unroll 4
+            for (int j = 0; j < kColumns; ++j) {
+                Math::multiply_add(sums[i][j], x, Math::read_partial(b + j * b_stride + p, k - p));
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kColumns; ++j) out[i * out_stride + j] = sum_lanes<A>(sums[i][j]);
+    }
+}
+
+template <class T, int kRows>
+void dot_columns(const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride,
+                 std::int64_t k, std::int64_t columns, Arithmetic<T>* out) {
+#if defined(__AVX512F__)
+    constexpr int kColumns = kRows <= 4 ? 4 : 2;
+#else
+    constexpr int kColumns = kRows <= 2 ? 4 : (kRows <= 4 ? 2 : 1);
+#endif
+    std::int64_t j = 0;
+    for (; j + kColumns <= columns; j += kColumns) {
+        dot_tile<T, kRows, kColumns>(a, a_stride, b + j * b_stride, b_stride, k, out + j,
+                                     kDotColumns);
+    }
+    for (; j < columns; ++j) {
+        dot_tile<T, kRows, 1>(a, a_stride, b + j * b_stride, b_stride, k, out + j, kDotColumns);
+    }
+}
+
+// sums[i, j] += sum over kCount rows r of a[i, r] * b[r, j]; `ahead`: elements to prefetch at.
+template <class T, int kCount>
+inline void add_scaled_rows(const T* a, std::int64_t a_row_stride, std::int64_t a_k_stride,
+                            const T* b, std::int64_t b_stride, std::int64_t ahead, std::int64_t m,
+                            std::int64_t columns, Arithmetic<T>* sums) {
+    using A = Arithmetic<T>;
+    constexpr int kLanesHere = kLanes<A>;
+    A scales[kSmallRows][kCount];
+    for (std::int64_t i = 0; i < m; ++i) {
+        for (int r = 0; r < kCount; ++r) {
+            scales[i][r] = to_arithmetic(a[i * a_row_stride + r * a_k_stride]);
+        }
+    }
+    for (std::int64_t j = 0; j < columns; j += kLanesHere) {
+        const std::int64_t left = columns - j;
+        Vec<A> values[kCount];
+#pragma GCC unroll 4
+        for (int r = 0; r < kCount; ++r) {
+            const T* row = b + r * b_stride + j;
+            __builtin_prefetch(row + ahead);
+            values[r] = left >= kLanesHere ? load<A>(row) : load_partial<A>(row, left);
+        }
+        for (std::int64_t i = 0; i < m; ++i) {
+            Vec<A> sum = load<A>(sums + i * kRowColumns + j);
+#pragma GCC unroll 4
+            for (int r = 0; r < kCount; ++r) sum += values[r] * scales[i][r];
+            store<A>(sums + i * kRowColumns + j, sum);
+        }
+    }
+}
+
+}  // namespace gemm_detail
+
+// Columns [column, column + columns) of c, columns <= kDotColumns; a and b k-contiguous.
+template <class T, class C>
+void small_product_dots(const Epilogue<T, C>& e, const T* a, std::int64_t a_stride, const T* b,
+                        std::int64_t b_stride, std::int64_t m, std::int64_t k, std::int64_t column,
+                        std::int64_t columns) {
+    using Function = void (*)(const T*, std::int64_t, const T*, std::int64_t, std::int64_t,
+                              std::int64_t, Arithmetic<T>*);
+    static constexpr Function kFunctions[kSmallRows] = {
+        gemm_detail::dot_columns<T, 1>, gemm_detail::dot_columns<T, 2>,
+        gemm_detail::dot_columns<T, 3>, gemm_detail::dot_columns<T, 4>,
+        gemm_detail::dot_columns<T, 5>, gemm_detail::dot_columns<T, 6>,
+        gemm_detail::dot_columns<T, 7>, gemm_detail::dot_columns<T, 8>};
+    // The tail of a row is read as a vector, so nothing in it may be left unset.
+    alignas(64) Arithmetic<T> sums[kSmallRows * kDotColumns] = {};
+    kFunctions[m - 1](a, a_stride, b + column * b_stride, b_stride, k, columns, sums);
+    finish_tile<T, C>(e, sums, kDotColumns, nullptr, 0, 0, m, column, columns);
+}
+
+// Columns [column, column + columns) of c, columns <= kRowColumns; b column-contiguous, a any.
+template <class T, class C>
+void small_product_rows(const Epilogue<T, C>& e, const T* a, std::int64_t a_row_stride,
+                        std::int64_t a_k_stride, const T* b, std::int64_t b_stride, std::int64_t m,
+                        std::int64_t k, std::int64_t column, std::int64_t columns) {
+    alignas(64) Arithmetic<T> sums[kSmallRows * kRowColumns] = {};
+    for (std::int64_t p = 0; p < k;) {
+        const T* rows = b + p * b_stride + column;
+        const T* scales = a + p * a_k_stride;
+        const std::int64_t ahead = p + 12 < k ? 12 * b_stride : 0;
+        if (p + 4 <= k) {
+            gemm_detail::add_scaled_rows<T, 4>(scales, a_row_stride, a_k_stride, rows, b_stride,
+                                               ahead, m, columns, sums);
+            p += 4;
+        } else {
+            gemm_detail::add_scaled_rows<T, 1>(scales, a_row_stride, a_k_stride, rows, b_stride, 0,
+                                               m, columns, sums);
+            ++p;
+        }
+    }
+    finish_tile<T, C>(e, sums, kRowColumns, nullptr, 0, 0, m, column, columns);
+}
+
+}  // namespace tempra::cpu::TEMPRA_ISA
