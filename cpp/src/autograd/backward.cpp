@@ -5,14 +5,12 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "autograd/gradient_arithmetic.h"
 #include "autograd/node.h"
 #include "autograd/tape.h"
 #include "autograd/walk.h"
 #include "dispatch/select.h"
 #include "tempra/autograd.h"
-#include "tempra/ops/creation.h"
-#include "tempra/ops/elementwise.h"
-#include "tempra/ops/layout.h"
 
 namespace tempra {
 
@@ -37,7 +35,7 @@ void add_gradient(Tensor& sum, const Tensor& gradient, bool create_graph) {
                                         .accumulate(KernelContext{}, gradient.view(), sum.view());
         check_status(status, "backward", sum.dtype());
     } else {
-        sum = add(sum, gradient);
+        sum = gradient_sum(sum, gradient);
     }
 }
 
@@ -97,7 +95,7 @@ class Walk {
 
     // Sends `gradient` along `edge`.
     void propagate(const Edge& edge, Tensor gradient) {
-        if (gradient.dtype() != edge.dtype) gradient = cast(gradient, edge.dtype);
+        if (gradient.dtype() != edge.dtype) gradient = gradient_cast(gradient, edge.dtype);
         if (edge.leaf.defined()) {
             deliver_to_leaf(edge.leaf, gradient);
             return;
@@ -136,7 +134,7 @@ class Walk {
         const Tensor existing = leaf.grad();
         if (!existing.defined()) {
             // The gradient may be shared with another edge or be a broadcast view: keep a copy.
-            leaf.set_grad(clone(gradient));
+            leaf.set_grad(gradient_copy(gradient));
             return;
         }
         const KernelStatus status =
@@ -203,7 +201,7 @@ Edge edge_of(const Tensor& tensor) {
     if (tensor.is_leaf()) {
         edge.leaf = tensor;
     } else {
-        const AutogradRecord& record = TensorAccess::record(tensor);
+        const AutogradRecord& record = autograd_record(tensor);
         edge.node = record.node;
         edge.output_index = record.output_index;
     }
@@ -217,7 +215,7 @@ Tensor checked_gradient(const char* operation, const Tensor& output, const Tenso
             "{}: a gradient must be given for an output of shape {}; only an output of one "
             "element has an implied gradient of 1",
             operation, output.sizes());
-        return full(output.sizes(), 1.0, output.dtype());
+        return gradient_ones(output.sizes(), output.dtype(), output.device());
     }
     TEMPRA_CHECK(ShapeError, gradient.sizes() == output.sizes(),
                  "{}: gradient of shape {} given for an output of shape {}", operation,
@@ -265,13 +263,13 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
             const auto [found, fresh] = targets.leaves.emplace(TensorAccess::pointer(inputs[i]), i);
             if (!fresh) repeated.emplace_back(i, found->second);
         } else {
-            const AutogradRecord& record = TensorAccess::record(inputs[i]);
+            const AutogradRecord& record = autograd_record(inputs[i]);
             targets.outputs[record.node.get()].emplace_back(record.output_index, i);
         }
     }
     std::vector<Node*> roots;
     for (const Tensor& output : outputs) {
-        if (!output.is_leaf()) roots.push_back(TensorAccess::record(output).node.get());
+        if (!output.is_leaf()) roots.push_back(autograd_record(output).node.get());
     }
     targets.mark_paths(roots);
 

@@ -2,10 +2,9 @@
 
 #include <atomic>
 
+#include "autograd/gradient_arithmetic.h"
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
-#include "tempra/ops/creation.h"
-#include "tempra/ops/layout.h"
 
 namespace tempra {
 
@@ -41,7 +40,7 @@ void Node::add_input(const Tensor& tensor) {
         edge.sizes = tensor.sizes();
         edge.dtype = tensor.dtype();
         if (tensor.requires_grad()) {
-            const AutogradRecord& record = TensorAccess::record(tensor);
+            const AutogradRecord& record = autograd_record(tensor);
             if (record.node) {
                 edge.node = record.node;
                 edge.output_index = record.output_index;
@@ -85,7 +84,9 @@ BackwardContext::BackwardContext(const Node& node, std::vector<Tensor>& grad_out
       results_(node.edges().size()),
       into_leaves_(into_leaves) {}
 
-Tensor BackwardContext::contiguous_grad_output(int i) const { return contiguous(grad_outputs_[i]); }
+Tensor BackwardContext::contiguous_grad_output(int i) const {
+    return gradient_contiguous(grad_outputs_[i]);
+}
 
 void BackwardContext::set(int input, Tensor gradient) { results_[input] = std::move(gradient); }
 
@@ -94,13 +95,13 @@ Tensor BackwardContext::gradient_buffer(int input) {
     const DType dtype = edge.dtype == DType::f64 ? DType::f64 : DType::f32;
     if (into_leaves_ && edge.leaf.defined() && edge.dtype == dtype) {
         Tensor leaf = edge.leaf;
-        if (!leaf.grad().defined()) leaf.set_grad(zeros(edge.sizes, dtype));
+        if (!leaf.grad().defined()) leaf.set_grad(gradient_zeros(edge.sizes, dtype, leaf.device()));
         Tensor target = leaf.grad();
         target.bump_version();
         return target;
     }
     // The same parameter may feed one node twice; each input has its own buffer.
-    results_[input] = zeros(edge.sizes, dtype);
+    results_[input] = gradient_zeros(edge.sizes, dtype, {});
     return results_[input];
 }
 

@@ -3,10 +3,10 @@
 
 #include <initializer_list>
 
+#include "autograd/autograd_record.h"
 #include "autograd/node.h"
 #include "tempra/autograd.h"
 #include "tempra/training.h"
-#include "tensor/tensor_access.h"
 
 namespace tempra {
 
@@ -20,7 +20,7 @@ namespace tempra {
 
 // Makes `output` number `index` of `node`.
 inline void attach(const Tensor& output, const IntrusivePtr<Node>& node, int index = 0) {
-    AutogradRecord& record = TensorAccess::record(output);
+    AutogradRecord& record = autograd_record(output);
     record.node = node;
     record.output_index = index;
 }

@@ -15,7 +15,7 @@
 
 #include <cstdint>
 
-#include "tempra/fused/activation.h"
+#include "tempra/activation.h"
 #include "tempra/tensor_view.h"
 
 namespace tempra {

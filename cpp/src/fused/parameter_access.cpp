@@ -3,15 +3,15 @@
 #include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
-#include "tensor/tensor_access.h"
+#include "autograd/autograd_record.h"
 
 namespace tempra {
 
 Tensor parameter_as(const Tensor& parameter, DType dtype) {
     const GradModeGuard off(false);
     if (parameter.dtype() == dtype) return parameter.detach();
-    if (dtype == DType::bf16 && TensorAccess::impl(parameter).autograd) {
-        AutogradRecord& record = TensorAccess::record(parameter);
+    if (dtype == DType::bf16 && has_autograd_record(parameter)) {
+        AutogradRecord& record = autograd_record(parameter);
         if (record.low_precision.defined()) {
             if (record.low_precision_version != parameter.version()) {
                 copy_(record.low_precision, parameter);

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "tempra/error.h"
-#include "tempra/training.h"
 #include "tensor/tensor_access.h"
 
 namespace tempra {
@@ -75,38 +74,6 @@ double Tensor::item() const {
         case DType::boolean: return *static_cast<const std::uint8_t*>(p);
     }
     return 0;
-}
-
-bool Tensor::requires_grad() const {
-    const TensorImpl& self = checked(*this);
-    return self.autograd && (self.autograd->requires_grad || self.autograd->node);
-}
-
-Tensor& Tensor::set_requires_grad(bool value) {
-    if (value) require_training("requires_grad");
-    TEMPRA_CHECK(ShapeError, is_leaf(),
-                 "requires_grad: this tensor was computed by an operation; only leaves can be set");
-    TEMPRA_CHECK(DtypeError, !value || is_floating(dtype()),
-                 "requires_grad: a tensor of dtype {} has no gradient; use a floating-point dtype",
-                 dtype());
-    TensorAccess::record(*this).requires_grad = value;
-    return *this;
-}
-
-bool Tensor::is_leaf() const {
-    const TensorImpl& self = checked(*this);
-    return !self.autograd || !self.autograd->node;
-}
-
-Tensor Tensor::grad() const {
-    const TensorImpl& self = checked(*this);
-    return self.autograd ? self.autograd->grad : Tensor();
-}
-
-void Tensor::set_grad(const Tensor& gradient) {
-    TEMPRA_CHECK(ShapeError, !gradient.defined() || gradient.sizes() == sizes(),
-                 "grad: shape {} given for a tensor of shape {}", gradient.sizes(), sizes());
-    TensorAccess::record(*this).grad = gradient;
 }
 
 Tensor Tensor::detach() const {

@@ -3,21 +3,18 @@
 
 #include <memory>
 
-#include "autograd/node.h"
 #include "memory/storage.h"
 #include "tempra/tensor.h"
 
 namespace tempra {
 
-// The part of a tensor that exists only when it takes part in a gradient.
-struct AutogradRecord {
-    bool requires_grad = false;
-    int output_index = 0;
-    IntrusivePtr<Node> node;  // that made this tensor; null for a leaf
-    Tensor grad;              // of a leaf
-    // bf16 copy of an f32 parameter, current while `low_precision_version` equals the version.
-    Tensor low_precision;
-    std::uint64_t low_precision_version = 0;
+// What autograd hangs on a tensor that takes part in a gradient (autograd/autograd_record.h); the
+// tensor only owns it.
+struct AutogradSlot {
+    AutogradSlot() = default;
+    AutogradSlot(const AutogradSlot&) = delete;
+    AutogradSlot& operator=(const AutogradSlot&) = delete;
+    virtual ~AutogradSlot() = default;
 };
 
 class TensorImpl : public RefCounted {
@@ -29,7 +26,7 @@ class TensorImpl : public RefCounted {
     std::int64_t offset = 0;  // elements
     DType dtype = DType::f32;
     Device device;
-    std::unique_ptr<AutogradRecord> autograd;
+    std::unique_ptr<AutogradSlot> autograd;
 };
 
 class TensorAccess {
@@ -44,11 +41,6 @@ class TensorAccess {
         Tensor tensor;
         tensor.impl_ = std::move(impl);
         return tensor;
-    }
-    [[nodiscard]] static AutogradRecord& record(const Tensor& tensor) {
-        TensorImpl& target = *tensor.impl_;
-        if (!target.autograd) target.autograd = std::make_unique<AutogradRecord>();
-        return *target.autograd;
     }
     // A view of the same storage and version with its own geometry; no autograd record.
     [[nodiscard]] static Tensor alias(const Tensor& base, const Shape& sizes,

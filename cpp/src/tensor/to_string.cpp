@@ -1,8 +1,7 @@
 #include <sstream>
 
-#include "tempra/autograd.h"
-#include "tempra/ops/layout.h"
 #include "tempra/tensor.h"
+#include "tensor/tensor_access.h"
 
 namespace tempra {
 
@@ -17,6 +16,16 @@ void print_element(std::ostringstream& out, const Tensor& x) {
     } else {
         out << x.item();
     }
+}
+
+// x[index] along the first dimension.
+Tensor row_of(const Tensor& x, std::int64_t index) {
+    Shape sizes = x.sizes();
+    Strides strides = x.strides();
+    const std::int64_t shift = index * strides[0];
+    sizes.erase(0);
+    strides.erase(0);
+    return TensorAccess::alias(x, sizes, strides, TensorAccess::impl(x).offset + shift);
 }
 
 void print_values(std::ostringstream& out, const Tensor& x, bool shorten, int indent) {
@@ -35,7 +44,7 @@ void print_values(std::ostringstream& out, const Tensor& x, bool shorten, int in
             i = size - kEdgeItems - 1;
             continue;
         }
-        print_values(out, select(x, 0, i), shorten, indent + 1);
+        print_values(out, row_of(x, i), shorten, indent + 1);
     }
     out << ']';
 }
@@ -44,7 +53,6 @@ void print_values(std::ostringstream& out, const Tensor& x, bool shorten, int in
 
 std::string to_string(const Tensor& tensor) {
     if (!tensor.defined()) return "tensor(undefined)";
-    const GradModeGuard off(false);
     std::ostringstream out;
     out.precision(5);
     out << "tensor(";

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "tempra/fused/activation.h"
+#include "tempra/activation.h"
 #include "tempra/tensor.h"
 
 namespace tempra {

@@ -2,10 +2,10 @@
 
 #include <unordered_set>
 
+#include "autograd/autograd_record.h"
 #include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
-#include "tensor/tensor_access.h"
 
 namespace tempra {
 
@@ -40,7 +40,7 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         const Strides strides = contiguous_strides(parameter.sizes());
         copy_(TensorAccess::alias(data_, parameter.sizes(), strides, segment.offset), parameter);
         TensorAccess::rebind(parameter, TensorAccess::impl(data_).storage, segment.offset);
-        AutogradRecord& record = TensorAccess::record(parameter);
+        AutogradRecord& record = autograd_record(parameter);
         record.grad = TensorAccess::alias(gradients_, parameter.sizes(), strides, segment.offset);
         record.low_precision = Tensor();
         if (bf16_copy) {
@@ -62,7 +62,7 @@ void ParameterArena::refresh_bf16_copy() {
     if (!bf16_copy_.defined()) return;
     copy_(bf16_copy_, data_);
     for (Tensor& parameter : parameters_) {
-        TensorAccess::record(parameter).low_precision_version = parameter.version();
+        autograd_record(parameter).low_precision_version = parameter.version();
     }
 }
 
@@ -72,7 +72,7 @@ void ParameterArena::mark_written(const std::vector<bool>& frozen, bool copy_is_
         Tensor& parameter = parameters_[i];
         parameter.bump_version();
         if (copy_is_current) {
-            TensorAccess::record(parameter).low_precision_version = parameter.version();
+            autograd_record(parameter).low_precision_version = parameter.version();
         }
     }
 }

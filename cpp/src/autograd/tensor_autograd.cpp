@@ -1,0 +1,36 @@
+// The members of Tensor that concern gradients.
+#include "autograd/autograd_record.h"
+#include "tempra/training.h"
+
+namespace tempra {
+
+bool Tensor::requires_grad() const {
+    if (!has_autograd_record(*this)) return false;
+    const AutogradRecord& record = autograd_record(*this);
+    return record.requires_grad || record.node;
+}
+
+Tensor& Tensor::set_requires_grad(bool value) {
+    if (value) require_training("requires_grad");
+    TEMPRA_CHECK(ShapeError, is_leaf(),
+                 "requires_grad: this tensor was computed by an operation; only leaves can be set");
+    TEMPRA_CHECK(DtypeError, !value || is_floating(dtype()),
+                 "requires_grad: a tensor of dtype {} has no gradient; use a floating-point dtype",
+                 dtype());
+    autograd_record(*this).requires_grad = value;
+    return *this;
+}
+
+bool Tensor::is_leaf() const { return !has_autograd_record(*this) || !autograd_record(*this).node; }
+
+Tensor Tensor::grad() const {
+    return has_autograd_record(*this) ? autograd_record(*this).grad : Tensor();
+}
+
+void Tensor::set_grad(const Tensor& gradient) {
+    TEMPRA_CHECK(ShapeError, !gradient.defined() || gradient.sizes() == sizes(),
+                 "grad: shape {} given for a tensor of shape {}", gradient.sizes(), sizes());
+    autograd_record(*this).grad = gradient;
+}
+
+}  // namespace tempra
