@@ -5,8 +5,10 @@ namespace tempra::cpu::TEMPRA_ISA {
 
 void fill_kernel_table(KernelTable& table) {
     register_adamw(table);
+    register_arg_reduce(table);
     register_attention(table);
     register_copy(table);
+    register_cumulative_sum(table);
     register_elementwise_binary(table);
     register_elementwise_unary(table);
     register_embedding(table);

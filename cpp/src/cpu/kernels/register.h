@@ -6,8 +6,10 @@
 namespace tempra::cpu::TEMPRA_ISA {
 
 void register_adamw(KernelTable& table);
+void register_arg_reduce(KernelTable& table);
 void register_attention(KernelTable& table);
 void register_copy(KernelTable& table);
+void register_cumulative_sum(KernelTable& table);
 void register_elementwise_binary(KernelTable& table);
 void register_elementwise_unary(KernelTable& table);
 void register_embedding(KernelTable& table);

@@ -71,7 +71,7 @@ namespace log_detail {
 struct Reduced {
     VecFloat fraction, exponent;
 };
-inline Reduced reduce(VecFloat x) {
+[[gnu::always_inline]] inline Reduced reduce(VecFloat x) {
     const VecInt32 raw = vec_cast<VecInt32>(x);
     const VecInt32 exponent = (raw - 0x3F3504F3) >> 23;
     return {vec_cast<VecFloat>(raw - (exponent << 23)) - 1.0F,
@@ -79,7 +79,7 @@ inline Reduced reduce(VecFloat x) {
 }
 
 // log(1 + f) = f - f^2/2 + f^3 P(f), relative error 3e-9; plus exponent * ln 2 in two parts.
-inline VecFloat assemble(const Reduced& reduced) {
+[[gnu::always_inline]] inline VecFloat assemble(const Reduced& reduced) {
     const VecFloat f = reduced.fraction, square = f * f;
     VecFloat p = broadcast<float>(0.0674660131F);
     p = p * f + -0.116756409F;
@@ -97,7 +97,7 @@ inline VecFloat assemble(const Reduced& reduced) {
 
 }  // namespace log_detail
 
-inline VecFloat log(VecFloat x) {
+[[gnu::always_inline]] inline VecFloat log(VecFloat x) {
     const float infinity = __builtin_inff();
     const VecInt32 subnormal = x < 1.17549435e-38F;
     log_detail::Reduced reduced = log_detail::reduce(subnormal ? x * 8388608.0F : x);

@@ -41,7 +41,7 @@ struct SinCos {
     VecFloat sine, cosine;
 };
 // For |r| <= pi/4.
-inline SinCos polynomials(VecFloat r) {
+[[gnu::always_inline]] inline SinCos polynomials(VecFloat r) {
     const VecFloat z = r * r;
     VecFloat s = broadcast<float>(2.71831163e-06F);
     s = s * z + -0.000198393347F;
@@ -99,7 +99,7 @@ inline VecDouble cos(VecDouble x) {
 }
 
 // sin(2 pi u) and cos(2 pi u) for 0 <= u < 1: the reduction is exact in turns.
-inline void sin_cos_turns(VecFloat u, VecFloat& sine, VecFloat& cosine) {
+[[gnu::always_inline]] inline void sin_cos_turns(VecFloat u, VecFloat& sine, VecFloat& cosine) {
     const VecFloat quarters = u * 4.0F;
     const VecFloat n = round_to_nearest_small(quarters);
     const VecInt32 quadrant = __builtin_convertvector(n, VecInt32);
