@@ -2,6 +2,7 @@
 // bandwidth measured in the same run.
 //
 //   row_kernel_bench [case=NAME] [dtype=f32|bf16] [isa=NAME] [threads=N] [seconds=S]
+//                    [chunk_rows=N]
 //
 // One line per case: median GB/s of the bytes the kernel must move, and percent of the best rate of
 // three plain loops (copy, in-place scaling, reading) over arrays far larger than the caches. Cases
@@ -24,6 +25,7 @@ namespace {
 struct Options {
     std::string only, dtype;
     double seconds = 0.5;
+    std::int64_t chunk_rows = 0;
 };
 
 class Buffer {
@@ -233,6 +235,7 @@ class Bench {
         LinearCrossEntropyArguments a;
         a.hidden = hidden.view(), a.weight = weight.view(), a.labels = labels.vector_view();
         a.losses = losses.vector_view(), a.log_sum_exps = lse.vector_view();
+        a.chunk_rows = options_.chunk_rows;
         const double product = 2.0 * static_cast<double>(tokens * width * vocabulary);
         for (const bool backward : {false, true}) {
             if (backward) a.grad_hidden = dhidden.view(), a.grad_weight = dweight.view();
@@ -309,10 +312,12 @@ int main(int argc, char** argv) {
             tempra::set_num_threads(std::atoi(value.c_str()));
         } else if (key == "seconds") {
             options.seconds = std::atof(value.c_str());
+        } else if (key == "chunk_rows") {
+            options.chunk_rows = std::atoll(value.c_str());
         } else {
             std::fprintf(stderr,
                          "usage: row_kernel_bench [case=NAME] [dtype=f32|bf16] [isa=NAME] "
-                         "[threads=N] [seconds=S]\n");
+                         "[threads=N] [seconds=S] [chunk_rows=N]\n");
             return 2;
         }
     }
