@@ -2,15 +2,15 @@
 // of all logits: per chunk of rows
 //   logits = hidden @ weight^T + bias     one product, fp32 result in scratch
 //   losses, dlogits                       per row, in place (cross_entropy_row.h); bf16 for bf16
-//   grad_hidden = dlogits @ weight,  grad_weight += dlogits^T @ hidden,  grad_bias += sum_rows
-//   dlogits
+//   grad_hidden = dlogits @ weight,  grad_weight += dlogits^T @ hidden,
+//   grad_bias += sum over rows of dlogits
 //
 // Three products of 2 * tokens * vocabulary * width; beside them, per logit, one fp32 write and
-// read for the loss, one write and two or three reads for the gradients. The chunk has as many rows
-// as fit in 64 MB of logits (64 to 1024), so weight is read from memory often enough to matter
-// little. Rows of a chunk are split over threads; chunks follow one another, so gradients are added
-// in a fixed order. Labels are checked before anything is written. Chunking as in Hsu et al. 2024
-// (Liger kernel) and Wijmans et al. 2024 (cut cross-entropy).
+// read for the loss, one write and two or three reads for the gradients. A chunk has as many rows as
+// fit in 64 MB of logits, or 512 rows if those fit in 128 MB (but 64 to 1024). Rows of a chunk are
+// split over threads; chunks follow one another, so gradients are added in a fixed order. Labels are
+// checked before anything is written. Chunking as in Hsu et al. 2024 (Liger kernel) and Wijmans et
+// al. 2024 (cut cross-entropy).
 #include "kernels/compute_dtype.h"
 #include "kernels/cross_entropy_row.h"
 #include "kernels/gemm.h"
@@ -23,8 +23,13 @@ namespace tempra::cpu::TEMPRA_ISA {
 
 namespace {
 
-constexpr std::int64_t kLogitBytes = std::int64_t{64} << 20;
-constexpr std::int64_t kFewestRows = 64, kMostRows = 1024;
+// Fewer rows than kGoodRows cost a tenth and more: every chunk packs weight anew and reads and
+// writes all of grad_weight. More than kMostRows gain nothing.
+constexpr std::int64_t kLogitBytes = std::int64_t{64} << 20, kMostLogitBytes = 2 * kLogitBytes;
+constexpr std::int64_t kFewestRows = 64, kGoodRows = 512, kMostRows = 1024;
+
+std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
 TensorView matrix(void* data, DType dtype, std::int64_t rows, std::int64_t columns,
                   std::int64_t row_stride, std::int64_t column_stride) {
@@ -49,19 +54,16 @@ TensorView rows_of(const TensorView& m, std::int64_t first, std::int64_t count) 
                   m.strides[0], m.strides[1]);
 }
 
-// Equal chunks, as few as the bound allows; from the shapes alone.
+// Equal chunks, as few as the bounds allow; from the shapes alone.
 std::int64_t choose_chunk_rows(std::int64_t tokens, std::int64_t row_bytes, std::int64_t wanted) {
-    std::int64_t most = wanted;
-    if (most <= 0) {
-        most = kLogitBytes / row_bytes;
-        most = most < kFewestRows ? kFewestRows : (most > kMostRows ? kMostRows : most);
-    }
+    if (wanted > 0) return smaller(wanted, tokens);
+    const std::int64_t within =
+        smaller(larger(kLogitBytes / row_bytes, kGoodRows), kMostLogitBytes / row_bytes);
+    const std::int64_t most = smaller(larger(within, kFewestRows), kMostRows);
     if (tokens <= most) return tokens;
-    if (wanted > 0) return wanted;
     const std::int64_t chunks = (tokens + most - 1) / most;
     const std::int64_t even = (tokens + chunks - 1) / chunks;
-    const std::int64_t rounded = (even + 15) / 16 * 16;
-    return rounded < most ? rounded : most;
+    return smaller((even + 15) / 16 * 16, most);
 }
 
 // Rows start on cache lines, and not all in the same cache set.

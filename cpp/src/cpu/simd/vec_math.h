@@ -26,10 +26,15 @@ inline VecFloat round_to_nearest_small(VecFloat x) {
 }
 
 // exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2, degree-6 polynomial (minimax;
-// coefficients from a Remez fit). Below -103.97 it is 0, above 88.73 infinity; NaN stays NaN.
+// coefficients from a Remez fit). Below -87.34, where the result would be subnormal, it is 0; above
+// 88.73 infinity; NaN stays NaN, because minimum and maximum give their second operand then.
 inline VecFloat exp(VecFloat x) {
-    const VecFloat high = broadcast<float>(88.7228394F), low = broadcast<float>(-87.3365479F);
-    const VecFloat clamped = minimum<float>(maximum<float>(x, low), high);
+    const VecFloat high = broadcast<float>(89.0F), low = broadcast<float>(-87.3365479F);
+#if defined(__AVX512F__)
+    const VecFloat clamped = minimum<float>(high, x);  // what is below `low` is masked at the end
+#else
+    const VecFloat clamped = minimum<float>(high, maximum<float>(low, x));
+#endif
     const VecFloat n = round_to_nearest_small(clamped * 1.44269504F);
     VecFloat r = clamped - n * 0.693359375F;
     r = r - n * -2.12194440e-4F;
@@ -40,15 +45,19 @@ inline VecFloat exp(VecFloat x) {
     p = p * r + 1.6666665459e-1F;
     p = p * r + 5.0000001201e-1F;
     p = p * (r * r) + r + 1.0F;
-    // 2^n by two exponent halves, so that n = 128 does not overflow early.
+#if defined(__AVX512F__)
+    const __mmask16 not_below = _mm512_cmp_ps_mask(vec_cast<__m512>(x), vec_cast<__m512>(low),
+                                                   _CMP_NLT_UQ);  // true for NaN
+    return vec_cast<VecFloat>(
+        _mm512_maskz_scalef_ps(not_below, vec_cast<__m512>(p), vec_cast<__m512>(n)));
+#else
+    // 2^n by two exponent halves, so that n = 128 overflows only where the result does.
     const VecInt32 whole = __builtin_convertvector(n, VecInt32);
     const VecInt32 half = whole >> 1;
     const VecFloat scale1 = vec_cast<VecFloat>((half + 127) << 23);
     const VecFloat scale2 = vec_cast<VecFloat>((whole - half + 127) << 23);
-    VecFloat y = p * scale1 * scale2;
-    y = x < low ? VecFloat{} : y;
-    y = x > high ? broadcast<float>(__builtin_inff()) : y;
-    return x != x ? x : y;
+    return x < low ? VecFloat{} : p * scale1 * scale2;
+#endif
 }
 inline VecDouble exp(VecDouble x) {
     return map_lanes(x, [](double v) { return std::exp(v); });
