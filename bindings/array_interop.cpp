@@ -6,7 +6,9 @@
 #include <string>
 
 #include "dlpack.h"
+#include "tempra/autograd.h"
 #include "tempra/error.h"
+#include "tempra/ops/layout.h"
 #include "tensor/tensor_access.h"
 
 namespace tempra::python {
@@ -90,6 +92,20 @@ Tensor from_numpy(const py::object& object) {
     void* data = const_cast<void*>(array.data());
     const bool writable = array.writeable();
     return from_memory(data, sizes, strides, dtype, release_later(array), writable);
+}
+
+Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
+    const GradModeGuard off(false);
+    if (py::isinstance<Tensor>(data)) {
+        const auto source = data.cast<Tensor>();
+        return dtype && *dtype != source.dtype() ? cast(source, *dtype) : clone(source);
+    }
+    const bool typed = py::hasattr(data, "dtype");
+    const py::object array = py::module_::import("numpy").attr("array")(data);
+    const Tensor values = from_numpy(array);
+    const DType natural = !typed && values.dtype() == DType::f64 ? DType::f32 : values.dtype();
+    const DType wanted = dtype.value_or(natural);
+    return wanted == values.dtype() ? clone(values) : cast(values, wanted);
 }
 
 py::object to_numpy(const Tensor& tensor) {

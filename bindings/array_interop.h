@@ -3,6 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <optional>
+
 #include "tempra/tensor.h"
 
 namespace tempra::python {
@@ -11,6 +13,8 @@ namespace py = pybind11;
 
 // Shares the array's memory and keeps the array alive.
 [[nodiscard]] Tensor from_numpy(const py::object& array);
+// A copy of numbers, nested lists, an array or a tensor; Python floats become f32.
+[[nodiscard]] Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype);
 // Shares the tensor's memory and keeps it alive; TypeError for bf16 without ml_dtypes.
 [[nodiscard]] py::object to_numpy(const Tensor& tensor);
 // Consumes the capsule of `object.__dlpack__()`.

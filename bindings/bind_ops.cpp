@@ -1,32 +1,26 @@
-// Primitive operations: creation, elementwise, reductions, layout, indexing, matrix products.
+// Primitive operations: creation, layout, indexing, matrix products, rows, ordering.
+#include "array_interop.h"
 #include "bindings.h"
 #include "tempra/ops/creation.h"
-#include "tempra/ops/elementwise.h"
+#include "tempra/ops/cross_entropy.h"
 #include "tempra/ops/indexing.h"
 #include "tempra/ops/layout.h"
 #include "tempra/ops/matmul.h"
-#include "tempra/ops/reduce.h"
+#include "tempra/ops/normalization.h"
+#include "tempra/ops/softmax.h"
+#include "tempra/ops/sort.h"
 
 namespace tempra::python {
 
 namespace {
 
-using Binary = Tensor (*)(const Tensor&, const Tensor&);
-
-// Either operand may be a Python number.
-template <Binary operation>
-Tensor with_scalars(const py::object& a, const py::object& b) {
-    if (py::isinstance<Tensor>(a)) {
-        const auto left = a.cast<Tensor>();
-        return operation(left, to_operand(b, left));
-    }
-    const auto right = b.cast<Tensor>();
-    return operation(to_operand(a, right), right);
+Tensor layer_norm_optional(const Tensor& x, const std::optional<Tensor>& weight,
+                           const std::optional<Tensor>& bias, double epsilon) {
+    return layer_norm(x, weight.value_or(Tensor()), bias.value_or(Tensor()), epsilon);
 }
 
-template <Binary operation>
-void bind_binary(py::module_& module, const char* name, const char* doc) {
-    module.def(name, &with_scalars<operation>, py::arg("a"), py::arg("b"), doc);
+Tensor rms_norm_optional(const Tensor& x, const std::optional<Tensor>& weight, double epsilon) {
+    return rms_norm(x, weight.value_or(Tensor()), epsilon);
 }
 
 void bind_creation(py::module_& module) {
@@ -53,78 +47,11 @@ void bind_creation(py::module_& module) {
         },
         py::arg("start"), py::arg("stop") = py::none(), py::arg("step") = 1.0,
         py::arg("dtype") = DType::i64, "start, start + step, ... below stop.");
+    module.def("tensor", &tensor_from_data, py::arg("data"), py::arg("dtype") = py::none(),
+               "Copy of numbers, nested lists or an array; Python floats become f32.");
     module.def("empty_like", &empty_like, py::arg("x"),
                "Uninitialised tensor of the same shape and dtype.");
     module.def("zeros_like", &zeros_like, py::arg("x"), "Zeros of the same shape and dtype.");
-}
-
-void bind_elementwise(py::module_& module) {
-    bind_binary<add>(module, "add", "a + b, broadcast.");
-    bind_binary<subtract>(module, "subtract", "a - b, broadcast.");
-    bind_binary<multiply>(module, "multiply", "a * b, broadcast.");
-    bind_binary<divide>(module, "divide", "a / b, broadcast; integers divide as f32.");
-    bind_binary<power>(module, "power", "a ** b, broadcast.");
-    bind_binary<maximum>(module, "maximum", "Larger of a and b; NaN wins.");
-    bind_binary<minimum>(module, "minimum", "Smaller of a and b; NaN wins.");
-    bind_binary<equal>(module, "equal", "a == b, elementwise (bool).");
-    bind_binary<not_equal>(module, "not_equal", "a != b, elementwise (bool).");
-    bind_binary<less>(module, "less", "a < b, elementwise (bool).");
-    bind_binary<less_equal>(module, "less_equal", "a <= b, elementwise (bool).");
-    bind_binary<greater>(module, "greater", "a > b, elementwise (bool).");
-    bind_binary<greater_equal>(module, "greater_equal", "a >= b, elementwise (bool).");
-    bind_binary<logical_and>(module, "logical_and", "a and b, elementwise (bool).");
-    bind_binary<logical_or>(module, "logical_or", "a or b, elementwise (bool).");
-    bind_binary<logical_xor>(module, "logical_xor", "Exactly one of a and b (bool).");
-    module.def(
-        "where",
-        [](const Tensor& condition, const py::object& a, const py::object& b) {
-            if (py::isinstance<Tensor>(a)) {
-                const auto left = a.cast<Tensor>();
-                return where(condition, left, to_operand(b, left));
-            }
-            const Tensor right =
-                py::isinstance<Tensor>(b) ? b.cast<Tensor>() : full({}, b.cast<double>());
-            return where(condition, to_operand(a, right), right);
-        },
-        py::arg("condition"), py::arg("a"), py::arg("b"), "a where condition holds, else b.");
-    module.def("clamp", &clamp, py::arg("x"), py::arg("low"), py::arg("high"),
-               "x limited to [low, high].");
-
-    const auto x = py::arg("x");
-    module.def("negative", &negative, x, "-x.");
-    module.def("absolute", &absolute, x, "|x|.");
-    module.def("exp", &exp, x, "e ** x.");
-    module.def("log", &log, x, "Natural logarithm.");
-    module.def("log1p", &log1p, x, "log(1 + x).");
-    module.def("expm1", &expm1, x, "exp(x) - 1.");
-    module.def("sqrt", &sqrt, x, "Square root.");
-    module.def("rsqrt", &rsqrt, x, "1 / sqrt(x).");
-    module.def("reciprocal", &reciprocal, x, "1 / x.");
-    module.def("square", &square, x, "x * x.");
-    module.def("sin", &sin, x, "Sine of radians.");
-    module.def("cos", &cos, x, "Cosine of radians.");
-    module.def("tanh", &tanh, x, "Hyperbolic tangent.");
-    module.def("erf", &erf, x, "Error function.");
-    module.def("sigmoid", &sigmoid, x, "1 / (1 + exp(-x)).");
-    module.def("relu", &relu, x, "max(x, 0).");
-    module.def("silu", &silu, x, "x * sigmoid(x).");
-    module.def("softplus", &softplus, x, "log(1 + exp(x)).");
-    module.def(
-        "gelu",
-        [](const Tensor& input, const std::string& approximate) {
-            TEMPRA_CHECK(ConfigError, approximate == "none" || approximate == "tanh",
-                         "gelu: approximate='{}' given; choose 'none' or 'tanh'", approximate);
-            return approximate == "tanh" ? gelu_tanh(input) : gelu(input);
-        },
-        x, py::kw_only(), py::arg("approximate") = "none",
-        "x * Phi(x); approximate='tanh' for the tanh form.");
-    module.def("sign", &sign, x, "-1, 0 or 1.");
-    module.def("floor", &floor, x, "Largest whole number <= x.");
-    module.def("ceil", &ceil, x, "Smallest whole number >= x.");
-    module.def("round", &round, x, "Nearest whole number, ties to even.");
-    module.def("logical_not", &logical_not, x, "not x, elementwise (bool).");
-    module.def("is_finite", &is_finite, x, "Neither infinite nor NaN (bool).");
-    module.def("is_nan", &is_nan, x, "NaN (bool).");
 }
 
 void bind_layout(py::module_& module) {
@@ -152,12 +79,52 @@ void bind_layout(py::module_& module) {
                "[..., m, k] @ [..., k, n] with broadcast leading dimensions.");
 }
 
+void bind_rows(py::module_& module) {
+    const auto dim = py::arg("dim") = -1;
+    module.def("softmax", &softmax, py::arg("x"), dim, "exp(x) / sum(exp(x)) along dim.");
+    module.def("log_softmax", &log_softmax, py::arg("x"), dim, "x - log(sum(exp(x))) along dim.");
+    module.def("layer_norm", &layer_norm_optional, py::arg("x"), py::arg("weight") = py::none(),
+               py::arg("bias") = py::none(), py::kw_only(), py::arg("epsilon") = 1e-5,
+               "(x - mean) / sqrt(variance + epsilon) * weight + bias over the last dimension.");
+    module.def("rms_norm", &rms_norm_optional, py::arg("x"), py::arg("weight") = py::none(),
+               py::kw_only(), py::arg("epsilon") = 1e-6,
+               "x / sqrt(mean(x^2) + epsilon) * weight over the last dimension.");
+    module.def(
+        "cross_entropy",
+        [](const Tensor& logits, const Tensor& labels, std::int64_t ignore_index,
+           double label_smoothing, double z_loss, const std::string& reduction) {
+            return cross_entropy(logits, labels,
+                                 {ignore_index, label_smoothing, z_loss, reduction});
+        },
+        py::arg("logits"), py::arg("labels"), py::kw_only(), py::arg("ignore_index") = -100,
+        py::arg("label_smoothing") = 0.0, py::arg("z_loss") = 0.0, py::arg("reduction") = "mean",
+        "-log softmax(logits)[label]; logits [..., classes], labels [...].");
+    module.def(
+        "sort",
+        [](const Tensor& x, std::int64_t axis, bool descending) {
+            const SortResult result = sort(x, axis, descending);
+            return std::make_pair(result.values, result.indices);
+        },
+        py::arg("x"), dim, py::kw_only(), py::arg("descending") = false,
+        "(values, indices) in order along dim; stable, NaN last.");
+    module.def(
+        "topk",
+        [](const Tensor& x, std::int64_t count, std::int64_t axis, bool largest) {
+            const SortResult result = topk(x, count, axis, largest);
+            return std::make_pair(result.values, result.indices);
+        },
+        py::arg("x"), py::arg("count"), dim, py::kw_only(), py::arg("largest") = true,
+        "(values, indices) of the count largest along dim, in order.");
+    module.def("argsort", &argsort, py::arg("x"), dim, py::kw_only(), py::arg("descending") = false,
+               "Indices that sort x along dim.");
+}
+
 }  // namespace
 
 void bind_ops(py::module_& module) {
     bind_creation(module);
-    bind_elementwise(module);
     bind_layout(module);
+    bind_rows(module);
 }
 
 }  // namespace tempra::python

@@ -7,7 +7,6 @@
 #include "tempra/ops/indexing.h"
 #include "tempra/ops/layout.h"
 #include "tempra/ops/matmul.h"
-#include "tempra/ops/reduce.h"
 
 namespace tempra::python {
 
@@ -278,26 +277,6 @@ void bind_operators(py::class_<Tensor>& tensor) {
         .def("__matmul__", &matmul);
 }
 
-template <Tensor (*reduction)(const Tensor&, std::span<const std::int64_t>, bool)>
-Tensor reduce_method(const Tensor& x, const py::object& dim, bool keepdim) {
-    // An explicit empty tuple reduces nothing.
-    if (!dim.is_none() && !py::isinstance<py::int_>(dim) && py::len(dim) == 0) return x;
-    return reduction(x, to_dimensions(dim), keepdim);
-}
-
-void bind_reductions(py::class_<Tensor>& tensor) {
-    const auto dim = py::arg("dim") = py::none();
-    const auto keepdim = py::arg("keepdim") = false;
-    tensor.def("sum", &reduce_method<sum>, dim, keepdim)
-        .def("mean", &reduce_method<mean>, dim, keepdim)
-        .def("prod", &reduce_method<product>, dim, keepdim)
-        .def("max", &reduce_method<maximum_of>, dim, keepdim)
-        .def("min", &reduce_method<minimum_of>, dim, keepdim)
-        .def("argmax", &argmax, py::arg("dim"), keepdim)
-        .def("argmin", &argmin, py::arg("dim"), keepdim)
-        .def("cumsum", &cumulative_sum, py::arg("dim"), py::arg("reverse") = false);
-}
-
 }  // namespace
 
 void bind_tensor(py::module_& module) {
@@ -310,7 +289,6 @@ void bind_tensor(py::module_& module) {
     bind_conversions(tensor);
     bind_views(tensor);
     bind_operators(tensor);
-    bind_reductions(tensor);
     module.def("from_numpy", &from_numpy, py::arg("array"),
                "Tensor that shares a NumPy array's memory.");
     module.def("from_dlpack", &from_dlpack, py::arg("object"),

@@ -16,11 +16,14 @@ namespace py = pybind11;
 
 void bind_errors(py::module_& module);
 void bind_tensor(py::module_& module);
+void bind_elementwise(py::module_& module);
 void bind_ops(py::module_& module);
+void bind_reductions(py::module_& module);
 void bind_random(py::module_& module);
 void bind_fused(py::module_& module);
 void bind_autograd(py::module_& module);
 void bind_optim(py::module_& module);
+void bind_gradient_clipping(py::module_& module);
 void bind_runtime(py::module_& module);
 void bind_io(py::module_& module);
 

@@ -6,11 +6,14 @@ PYBIND11_MODULE(_core, module) {
     module.attr("__version__") = TEMPRA_VERSION;
     tempra::python::bind_errors(module);
     tempra::python::bind_tensor(module);
+    tempra::python::bind_elementwise(module);
     tempra::python::bind_ops(module);
+    tempra::python::bind_reductions(module);
     tempra::python::bind_random(module);
     tempra::python::bind_fused(module);
     tempra::python::bind_autograd(module);
     tempra::python::bind_optim(module);
+    tempra::python::bind_gradient_clipping(module);
     tempra::python::bind_runtime(module);
     tempra::python::bind_io(module);
 }
