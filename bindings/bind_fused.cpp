@@ -7,6 +7,7 @@
 #include "tempra/fused/linear_cross_entropy.h"
 #include "tempra/fused/rotary.h"
 #include "tempra/fused/swiglu.h"
+#include "tempra/ops/cross_entropy.h"
 
 namespace tempra::python {
 
@@ -142,6 +143,20 @@ void bind_attention(py::module_& module) {
 }
 
 void bind_loss(py::module_& module) {
+    module.def(
+        "cross_entropy",
+        [](const Tensor& logits, const Tensor& labels, std::int64_t ignore_index,
+           double label_smoothing, double z_loss, const std::string& reduction) {
+            CrossEntropyOptions options;
+            options.ignore_index = ignore_index;
+            options.label_smoothing = label_smoothing;
+            options.z_loss = z_loss;
+            options.reduction = choose("cross_entropy: reduction", reduction, kReductions);
+            return cross_entropy(logits, labels, options);
+        },
+        py::arg("logits"), py::arg("labels"), py::kw_only(), py::arg("ignore_index") = -100,
+        py::arg("label_smoothing") = 0.0, py::arg("z_loss") = 0.0, py::arg("reduction") = "mean",
+        "-log softmax(logits)[label]; logits [..., classes], labels [...].");
     module.def(
         "linear_cross_entropy",
         [](const Tensor& hidden, const Tensor& weight, const Tensor& labels,

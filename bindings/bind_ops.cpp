@@ -2,7 +2,6 @@
 #include "array_interop.h"
 #include "bindings.h"
 #include "tempra/ops/creation.h"
-#include "tempra/ops/cross_entropy.h"
 #include "tempra/ops/indexing.h"
 #include "tempra/ops/layout.h"
 #include "tempra/ops/matmul.h"
@@ -89,16 +88,6 @@ void bind_rows(py::module_& module) {
     module.def("rms_norm", &rms_norm_optional, py::arg("x"), py::arg("weight") = py::none(),
                py::kw_only(), py::arg("epsilon") = 1e-6,
                "x / sqrt(mean(x^2) + epsilon) * weight over the last dimension.");
-    module.def(
-        "cross_entropy",
-        [](const Tensor& logits, const Tensor& labels, std::int64_t ignore_index,
-           double label_smoothing, double z_loss, const std::string& reduction) {
-            return cross_entropy(logits, labels,
-                                 {ignore_index, label_smoothing, z_loss, reduction});
-        },
-        py::arg("logits"), py::arg("labels"), py::kw_only(), py::arg("ignore_index") = -100,
-        py::arg("label_smoothing") = 0.0, py::arg("z_loss") = 0.0, py::arg("reduction") = "mean",
-        "-log softmax(logits)[label]; logits [..., classes], labels [...].");
     module.def(
         "sort",
         [](const Tensor& x, std::int64_t axis, bool descending) {

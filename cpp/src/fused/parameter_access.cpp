@@ -45,17 +45,4 @@ Tensor joined(std::span<const Tensor> tensors) {
     return TensorAccess::alias(tensors[0], sizes, contiguous_strides(sizes),
                                TensorAccess::impl(tensors[0]).offset);
 }
-
-Tensor as_rows(const Tensor& x) {
-    const GradModeGuard off(false);
-    TEMPRA_CHECK(ShapeError, x.dimensions() >= 1, "rows: a 0-d tensor has no rows");
-    if (x.dimensions() == 2 && (x.size(1) <= 1 || x.strides()[1] == 1) &&
-        (x.size(0) <= 1 || x.strides()[0] >= x.size(1))) {
-        return x;
-    }
-    const std::int64_t columns = x.size(-1);
-    const std::int64_t rows = columns == 0 ? 0 : x.numel() / columns;
-    return reshape(contiguous(x), {rows, columns});
-}
-
 }  // namespace tempra

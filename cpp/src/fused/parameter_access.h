@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "ops/rows.h"
 #include "tempra/tensor.h"
 
 namespace tempra {
@@ -18,8 +19,5 @@ namespace tempra {
 // A tensor over all of `tensors` joined along dimension 0: a view where they lie side by side, else
 // a copy (of parameters), recording nothing.
 [[nodiscard]] Tensor joined(std::span<const Tensor> tensors);
-
-// x as a matrix [rows, columns] with unit column stride; recording nothing.
-[[nodiscard]] Tensor as_rows(const Tensor& x);
 
 }  // namespace tempra

@@ -28,10 +28,6 @@ void check_arguments(const Tensor& logits, const Tensor& labels,
                  "cross_entropy: labels of dtype {}; needs an integer dtype", labels.dtype());
     TEMPRA_CHECK(ConfigError, options.label_smoothing >= 0 && options.label_smoothing <= 1,
                  "cross_entropy: label_smoothing {} given; needs 0 to 1", options.label_smoothing);
-    TEMPRA_CHECK(
-        ConfigError,
-        options.reduction == "mean" || options.reduction == "sum" || options.reduction == "none",
-        "cross_entropy: reduction='{}' given; choose 'mean', 'sum' or 'none'", options.reduction);
 }
 
 // Negative labels would otherwise count from the end, as indices do.
@@ -75,9 +71,9 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels,
         losses = add(losses, times(square(log_sum_exp(x, last)), options.z_loss));
     }
     losses = where(valid, losses, scalar_like(losses, 0));
-    if (options.reduction == "none") return losses;
+    if (options.reduction == Reduction::none) return losses;
     const Tensor total = sum(losses);
-    if (options.reduction == "sum") return total;
+    if (options.reduction == Reduction::sum) return total;
     return times(total, 1.0 / std::max(sum(valid).item(), 1.0));
 }
 

@@ -2,17 +2,18 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 
 #include "tempra/tensor.h"
 
 namespace tempra {
 
+enum class Reduction { mean, sum, none };
+
 struct CrossEntropyOptions {
-    std::int64_t ignore_index = -100;
-    double label_smoothing = 0;
-    double z_loss = 0;
-    std::string_view reduction = "mean";  // over the labels that are not ignored; "sum" or "none"
+    std::int64_t ignore_index = -100;  // labels that do not count
+    double label_smoothing = 0;        // share of the target spread evenly over the vocabulary
+    double z_loss = 0;                 // weight of log_sum_exp^2 (Chowdhery et al. 2022, "PaLM")
+    Reduction reduction = Reduction::mean;  // mean over the labels that count
 };
 
 // With p = softmax(logits), lse = log_sum_exp(logits), s = label_smoothing:
