@@ -118,7 +118,8 @@ struct GemmArguments {
 // qkv buffer). heads % kv_heads == 0. Sequence s owns query rows [offsets_q[s], offsets_q[s + 1])
 // and key rows [offsets_k[s], offsets_k[s + 1]) (i32, [sequences + 1]). Causal masks are aligned at
 // the end: query i of n_q sees keys up to i + n_k - n_q. A row without keys gives zeros.
-// log_sum_exp: f32 (f64 for f64) [heads, tokens_q], natural log of the scaled scores' sum; absent in inference.
+// log_sum_exp: f32 (f64 for f64) [heads, tokens_q], natural log of the scaled scores' sum; absent
+// in inference.
 struct AttentionArguments {
     TensorView q, k, v, out;
     TensorView log_sum_exp;
@@ -145,9 +146,9 @@ struct AttentionBackwardArguments {
 // grad_hidden [tokens, width] T (overwritten), grad_weight [vocabulary, width] f32 and grad_bias
 // [vocabulary] f32 (added to, or overwritten when `accumulate` is 0), of sum_i loss_i * row_scale,
 // where row_scale is grad_losses[i] (f32 [tokens]) if present, else `grad_scale`. With grad_losses,
-// log_sum_exps (if present) is an input, as an earlier call left it, and losses are not written. For
-// T = f64 everything said to be f32 is f64. A label outside [0, vocabulary) other than ignore_index
-// gives kKernelIndexOutOfRange before anything is written.
+// log_sum_exps (if present) is an input, as an earlier call left it, and losses are not written.
+// For T = f64 everything said to be f32 is f64. A label outside [0, vocabulary) other than
+// ignore_index gives kKernelIndexOutOfRange before anything is written.
 struct LinearCrossEntropyArguments {
     TensorView hidden, weight, bias, labels;
     TensorView losses, log_sum_exps;

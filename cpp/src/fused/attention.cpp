@@ -181,6 +181,10 @@ void check_options(const AttentionOptions& options) {
                  options.window >= 0 && options.window <= std::numeric_limits<std::int32_t>::max(),
                  "attention: window {} given; needs 0 (none) or a positive number of keys",
                  options.window);
+    TEMPRA_CHECK(ConfigError, options.window == 0 || options.causal,
+                 "attention: window {} given without a causal mask; a window counts back from the "
+                 "query, so it needs causal=True",
+                 options.window);
 }
 
 // Runs the forward kernel; fills in the node's saved results when there is one.

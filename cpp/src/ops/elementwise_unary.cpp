@@ -119,7 +119,7 @@ Tensor unary(UnaryOp op, const Tensor& input) {
         // Where the derivative is simplest in the output, the kernel reads that.
         const bool by_output = op == UnaryOp::exp || op == UnaryOp::sqrt || op == UnaryOp::rsqrt ||
                                op == UnaryOp::reciprocal || op == UnaryOp::tanh ||
-                               op == UnaryOp::sigmoid || op == UnaryOp::expm1;
+                               op == UnaryOp::sigmoid;
         if (by_output) node->output = SavedTensor::output(result);
         attach(result, node);
     }

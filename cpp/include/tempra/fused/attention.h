@@ -11,7 +11,7 @@ namespace tempra {
 struct AttentionOptions {
     bool causal = true;
     std::optional<double> scale;  // default 1 / sqrt(head_dim)
-    std::int64_t window = 0;      // a query sees only its last `window` keys; 0: all
+    std::int64_t window = 0;      // causal only: a query sees its last `window` keys; 0: all
     double dropout_probability = 0;
     // Where sequences begin and end among the tokens: i32 [sequences + 1], from 0 to the number of
     // tokens. Default: one sequence (3-d inputs) or one per batch row (4-d inputs).

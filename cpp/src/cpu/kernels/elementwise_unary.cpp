@@ -186,8 +186,7 @@ bool derivative_uses_output(UnaryOp op) {
         case UnaryOp::rsqrt:
         case UnaryOp::reciprocal:
         case UnaryOp::tanh:
-        case UnaryOp::sigmoid:
-        case UnaryOp::relu: return true;
+        case UnaryOp::sigmoid: return true;
         default: return false;
     }
 }
