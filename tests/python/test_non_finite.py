@@ -138,8 +138,8 @@ class LayeredModel(TinyModel):
         super().__init__()
         from tempra import _core
 
-        self.good = Layer(_core.tensor(np.ones(2, np.float32)))
-        self.bad = Layer(_core.tensor(np.array([1.0, np.inf], np.float32)))
+        self.good = Layer(_core.from_numpy(np.ones(2, np.float32)))
+        self.bad = Layer(_core.from_numpy(np.array([1.0, np.inf], np.float32)))
 
     def named_modules(self) -> list[tuple[str, Layer]]:
         return [("good", self.good), ("blocks.1.bad", self.bad)]

@@ -90,8 +90,8 @@ def test_weights_are_saved_under_their_published_names(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit_are_all_listed() -> None:
     wrong = {
-        "head": _core.tensor(np.zeros((2, 2), np.float32)),
-        "other": _core.tensor(np.zeros(1, np.float32)),
+        "head": _core.from_numpy(np.zeros((2, 2), np.float32)),
+        "other": _core.from_numpy(np.zeros(1, np.float32)),
     }
     with pytest.raises(CheckpointError) as caught:
         load_weights_into(TinyModel(), wrong)

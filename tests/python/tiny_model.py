@@ -10,6 +10,7 @@ import numpy as np
 from tempra._core import Tensor
 
 from tempra import _core
+from tempra.nn import Parameter
 from tempra.optim.adamw import AdamW
 from tempra.train.objective import AutoregressiveObjective
 from tempra.train.train_state import TrainState
@@ -34,7 +35,7 @@ class TinyModel:
         self.parameters: dict[str, Tensor] = {}
         for name, shape in (("embedding", (VOCABULARY, WIDTH)), ("head", (VOCABULARY, WIDTH))):
             value = generator.normal(scale=0.3, size=shape).astype(np.float32)
-            self.parameters[name] = _core.tensor(value).requires_grad_(True)
+            self.parameters[name] = Parameter(_core.from_numpy(value))
         self.training = True
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
@@ -45,9 +46,9 @@ class TinyModel:
         return self
 
     def loss(self, batch: Any) -> Tensor:
-        hidden = _core.embedding(self.parameters["embedding"], _core.tensor(batch.tokens))
+        hidden = _core.embedding(self.parameters["embedding"], _core.from_numpy(batch.tokens))
         return _core.linear_cross_entropy(
-            hidden, self.parameters["head"], _core.tensor(batch.labels), reduction="sum"
+            hidden, self.parameters["head"], _core.from_numpy(batch.labels), reduction="sum"
         )
 
     def hugging_face_config(self) -> dict[str, Any]:

@@ -1,0 +1,244 @@
+"""A language-model run put together from its configuration: text, model, optimizer, trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tempra import _core
+from tempra._core import ConfigError
+from tempra.checkpoint import Checkpoint, load_weights
+from tempra.data.batch_source import TokenSource, validation_batches
+from tempra.data.prepare import PrepareProgress
+from tempra.data.tokenizer import Tokenizer
+from tempra.models import GenerationOptions, Transformer, TransformerConfig, generate_tokens
+from tempra.optim.adamw import AdamW
+from tempra.train.callbacks import Callback, EarlyStopping
+from tempra.train.config import LlmTrainingConfig
+from tempra.train.context import Context
+from tempra.train.evaluation import Evaluation, evaluate
+from tempra.train.objective import AutoregressiveObjective
+from tempra.train.overrides import dump_config
+from tempra.train.plan import describe_machine_use, describe_plan
+from tempra.train.report import TrainingReport, TrainingResult
+from tempra.train.resume import Resumption, with_recorded_schedule
+from tempra.train.run_folder import RunFolder, choose_run_folder
+from tempra.train.sample_text import SampleText
+from tempra.train.shutdown import ShutdownSignals
+from tempra.train.text_source import open_text
+from tempra.train.train_state import TrainState, load_weights_into
+from tempra.train.trainer import Trainer
+from tempra.train.trainer_settings import TrainerSettings
+
+Announce = Callable[[str], None]
+
+
+def _ignore(line: str) -> None:
+    """Announce nothing: the library never prints by itself."""
+
+
+def train(config: LlmTrainingConfig, *, callbacks: Sequence[Callback] = ()) -> TrainingReport:
+    """Train a new model as the configuration says; return the numbers."""
+    return train_with_result(config, callbacks=callbacks).report
+
+
+def train_with_result(
+    config: LlmTrainingConfig, *, callbacks: Sequence[Callback] = ()
+) -> TrainingResult:
+    """Train a new model as the configuration says; return the numbers and the model."""
+    settings = with_recorded_schedule(config)
+    folder = choose_run_folder(settings.checkpoint.dir)
+    return continue_run(Resumption(folder, settings, None), callbacks=callbacks)
+
+
+def continue_run(
+    resumption: Resumption,
+    *,
+    callbacks: Sequence[Callback] = (),
+    signals: ShutdownSignals | None = None,
+    announce: Announce = _ignore,
+    progress: PrepareProgress | None = None,
+) -> TrainingResult:
+    """Run a new or resumed run in its folder, to its end or a signal."""
+    config = resumption.config
+    for note in resumption.notes:
+        announce(note)
+    with RunFolder(
+        resumption.folder,
+        run_config=dump_config(config),
+        keep_last=config.checkpoint.keep_last,
+        resume_from=resumption.checkpoint,
+    ) as run_folder:
+        trainer = LanguageModelTrainer(
+            config,
+            checkpoint=resumption.checkpoint,
+            run_folder=run_folder,
+            callbacks=callbacks,
+            signals=signals,
+            announce=announce,
+            progress=progress,
+        )
+        return trainer.fit()
+
+
+class LanguageModelTrainer(Trainer):
+    """A `Trainer` whose parts come from a configuration, and from a checkpoint to continue."""
+
+    def __init__(
+        self,
+        config: LlmTrainingConfig,
+        *,
+        checkpoint: Checkpoint | None = None,
+        run_folder: RunFolder | None = None,
+        callbacks: Sequence[Callback] = (),
+        signals: ShutdownSignals | None = None,
+        announce: Announce = _ignore,
+        progress: PrepareProgress | None = None,
+    ) -> None:
+        self.config = config
+        folder = run_folder.path if run_folder is not None else None
+        self.context = Context(folder, config.train.seed, config.train.threads).apply()
+        text = open_text(config, checkpoint=checkpoint, progress=progress)
+        self.tokenizer = text.tokenizer()
+        self.validation = text.dataset("validation") if text.has_validation else None
+        if run_folder is not None:
+            run_folder.tokenizer_files = self.tokenizer.files()
+        sizes = model_config(config, self.tokenizer.vocab_size)
+        for line in (*describe_machine_use(config), *describe_plan(config, sizes)):
+            announce(line)
+        self.model = Transformer(sizes, seed=config.train.seed)
+        self.model.recompute = config.train.recompute
+        state = build_state(config, self.model)
+        state.callbacks = (*callbacks, *self._own_callbacks())
+        if checkpoint is not None:
+            state.restore(checkpoint)
+        elif config.train.init_from is not None:
+            load_initial_weights(self.model, config.train.init_from)
+        super().__init__(
+            state,
+            TokenSource(
+                text.dataset("train"),
+                batch_size=config.train.batch_size,
+                block=config.sequence_length,
+                seed=config.train.seed,
+                mode=config.data.mode,
+            ),
+            trainer_settings(config),
+            evaluator=None if self.validation is None else self._validate,
+            run_folder=run_folder,
+            callbacks=tuple(state.callbacks),  # type: ignore[arg-type]
+            signals=signals,
+            flops_per_token=self.model.flops_per_token(config.sequence_length),
+        )
+
+    def _own_callbacks(self) -> tuple[Callback, ...]:
+        evaluation = self.config.evaluation
+        own: list[Callback] = []
+        if evaluation.sample_tokens:
+            own.append(SampleText(self.write_sample))
+        if evaluation.patience is not None:
+            own.append(EarlyStopping(evaluation.patience))
+        return tuple(own)
+
+    def _validate(self, interrupted: Callable[[], bool]) -> Evaluation | None:
+        assert self.validation is not None
+        batches = validation_batches(
+            self.validation,
+            batch_size=self.config.train.batch_size,
+            block=self.config.sequence_length,
+            limit=self.config.evaluation.batches,
+        )
+        return evaluate(AutoregressiveObjective(self.model), batches, interrupted=interrupted)
+
+    def write_sample(self, step: int) -> str:
+        """Return text of the model as it is now; the same step gives the same choices."""
+        evaluation = self.config.evaluation
+        return generate_text(
+            self.model,
+            self.tokenizer,
+            evaluation.sample_prompt or "\n",
+            max_tokens=evaluation.sample_tokens,
+            seed=self.config.train.seed + step,
+        )
+
+
+class LlamaTrainer(LanguageModelTrainer):
+    """A `LanguageModelTrainer` that takes the llama family only."""
+
+    def __init__(self, config: LlmTrainingConfig, **options: Any) -> None:
+        if config.model.resolved_family() != "llama":
+            raise ConfigError(
+                f"LlamaTrainer: got the family {config.model.resolved_family()}, needs llama"
+            )
+        super().__init__(config, **options)
+
+
+def model_config(config: LlmTrainingConfig, tokenizer_size: int) -> TransformerConfig:
+    """Return the transformer a configuration asks for."""
+    model, sizes = config.model, config.model_sizes()
+    given = {
+        "tie_embeddings": model.tie_embeddings,
+        "bias": model.bias,
+        "norm_epsilon": model.norm_epsilon,
+        "rope_theta": model.rope_theta,
+    }
+    return TransformerConfig.for_family(
+        sizes.family,
+        vocab_size=config.check_vocabulary(tokenizer_size),
+        width=sizes.width,
+        layers=sizes.layers,
+        heads=sizes.heads,
+        kv_heads=sizes.kv_heads,
+        context=sizes.context,
+        feed_forward=sizes.feed_forward,
+        dropout=model.dropout,
+        dtype="bf16" if config.train.dtype == "bf16" else "f32",
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def build_state(config: LlmTrainingConfig, model: Transformer) -> TrainState:
+    """Return the state of a run before its first step."""
+    optimizer = AdamW(
+        model.named_parameters(),
+        betas=config.optimizer.betas,
+        epsilon=config.optimizer.eps,
+        weight_decay=config.optimizer.weight_decay,
+        bf16_copy=config.train.dtype == "bf16",
+    )
+    return TrainState(
+        AutoregressiveObjective(model), {"adamw": optimizer}, _core.default_generator()
+    )
+
+
+def trainer_settings(config: LlmTrainingConfig) -> TrainerSettings:
+    """Translate the configuration for the loop."""
+    return TrainerSettings(
+        steps=config.train.steps,
+        learning_rate=config.learning_rate(),
+        batches_per_step=config.gradient_accumulation,
+        max_gradient_norm=config.train.max_gradient_norm or 0.0,
+        log_interval=config.logging.interval,
+        evaluation_interval=config.evaluation_interval,
+        checkpoint_interval=config.checkpoint.interval,
+        keep_best=config.checkpoint.keep_best,
+        asynchronous_checkpoints=config.checkpoint.asynchronous,
+        non_finite_limit=config.train.non_finite_limit,
+    )
+
+
+def load_initial_weights(model: Transformer, source: str) -> None:
+    """Copy weights alone: the optimizer, the schedule and the data start afresh."""
+    tensors, _ = load_weights(source)
+    load_weights_into(model, model.from_hugging_face(tensors))
+
+
+def generate_text(
+    model: Transformer, tokenizer: Tokenizer, prompt: str, *, max_tokens: int, seed: int
+) -> str:
+    """Return the prompt and what the model makes of it."""
+    tokens = [int(token) for token in tokenizer.encode(prompt)]
+    options = GenerationOptions(
+        max_tokens=max_tokens, temperature=0.8, top_k=50, seed=seed, end_token=tokenizer.end_of_text
+    )
+    return tokenizer.decode([*tokens, *generate_tokens(model, tokens, options)])
