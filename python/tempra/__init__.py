@@ -58,7 +58,20 @@ uint8 = DType.u8
 bool_ = DType.boolean
 
 # Public names that live in submodules, imported at first use.
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "Batch": "tempra.data.batch",
+    "BatchIterator": "tempra.data.batch_source",
+    "DataLoader": "tempra.data.batch_source",
+    "LearningRateSchedule": "tempra.optim.lr_schedule",
+    "LlmTrainingConfig": "tempra.train.config",
+    "OptimizerConfig": "tempra.train.config",
+    "OptimizerType": "tempra.train.config",
+    "SchedulerConfig": "tempra.train.config",
+    "TokenizedDataset": "tempra.data.token_dataset",
+    "TrainingConfig": "tempra.train.config",
+    "read_token_bin_file": "tempra.data.token_bin",
+    "write_token_bin_file": "tempra.data.token_bin",
+}
 _SUBMODULES = ("checkpoint", "data", "models", "nn", "ops", "optim", "train")
 
 

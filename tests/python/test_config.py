@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tempra._core import ConfigError
 
+import tempra
 from tempra.models.presets import PRESETS
 from tempra.train.config import (
     LearningRateSchedule,
@@ -34,6 +35,13 @@ def test_defaults_are_consistent_and_every_field_explains_itself() -> None:
         assert section.__doc__, name
         for field, info in section.model_fields.items():
             assert (info.description or "").endswith("."), f"{name}.{field}"
+
+
+def test_public_names_are_found_at_the_top_level() -> None:
+    assert tempra.LlmTrainingConfig is LlmTrainingConfig
+    assert tempra.OptimizerType is OptimizerType
+    for name in tempra._LAZY:
+        assert getattr(tempra, name).__name__ in (name, "TokenSource")  # DataLoader's other name
 
 
 def test_frozen() -> None:

@@ -1,1 +1,38 @@
 """Text in, batches out: corpora, tokenizers, token files, sample order and batches."""
+
+from tempra.data.batch import IGNORED_LABEL, Batch
+from tempra.data.batch_source import BatchIterator, DataLoader, TokenSource, validation_batches
+from tempra.data.corpus import Corpus
+from tempra.data.order import SampleOrder
+from tempra.data.prepare import Preparation
+from tempra.data.prepared import PreparedDataset
+from tempra.data.token_bin import read_token_bin_file, write_token_bin_file
+from tempra.data.token_dataset import TokenizedDataset
+from tempra.data.tokenizer import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    Tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+)
+
+__all__ = [
+    "IGNORED_LABEL",
+    "Batch",
+    "BatchIterator",
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "Corpus",
+    "DataLoader",
+    "Preparation",
+    "PreparedDataset",
+    "SampleOrder",
+    "TokenSource",
+    "TokenizedDataset",
+    "Tokenizer",
+    "load_tokenizer",
+    "read_token_bin_file",
+    "save_tokenizer",
+    "validation_batches",
+    "write_token_bin_file",
+]

@@ -60,6 +60,9 @@ class TokenSource:
         starts = self._block_starts(rows) if self.mode == "blocks" else self._random_starts(rows)
         return self._rows.batch(self.dataset.windows(starts, self.block + 1))
 
+    def __iter__(self) -> BatchIterator:
+        return BatchIterator(self)
+
     def epochs(self, batches: int) -> float:
         """How often the text has been read after that many batches."""
         return batches * self.batch_size / self.blocks_per_epoch
@@ -127,6 +130,10 @@ class BatchIterator(Iterator[Batch]):
         if state.get("cursor", -1) < 0:
             raise ConfigError(f"data state: cursor is {state.get('cursor')}, needs at least 0")
         self.cursor = state["cursor"]
+
+
+# The name that users of other training libraries look for.
+DataLoader = TokenSource
 
 
 def check_length(dataset: TokenizedDataset, block: int, purpose: str) -> None:

@@ -185,13 +185,13 @@ class LlmTrainingConfig(TrainingConfig):
 
     def _check_vocabulary(self) -> None:
         known = {"byte": _BYTE_VOCABULARY, "bpe": self.tokenizer.vocab_size}.get(
-            self.tokenizer.kind
+            self.tokenizer.resolved_kind()
         )
         asked = self.model.vocab_size
         if known is not None and asked is not None and asked < known:
             raise ValueError(
                 f"model.vocab_size: got {asked}, needs at least the {known} tokens of the "
-                f"{self.tokenizer.kind} tokenizer"
+                f"{self.tokenizer.resolved_kind()} tokenizer"
             )
 
 

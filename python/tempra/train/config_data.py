@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from tempra.train.config_section import Section
 from tempra.train.config_values import Fraction, Names
 
+TokenizerKind = Literal["bpe", "byte", "char", "file"]
+
 
 class DataConfig(Section):
     """Where the text comes from and how it is cut into sequences."""
@@ -88,11 +90,11 @@ class DataConfig(Section):
 class TokenizerConfig(Section):
     """How text becomes numbers."""
 
-    kind: Literal["bpe", "byte", "char", "file"] = Field(
-        default="bpe",
-        description="bpe: word pieces learned from your text; byte: one token per byte; char: "
-        "one per character; "
-        "file: an existing tokenizer.json.",
+    kind: TokenizerKind | None = Field(
+        default=None,
+        description="bpe: word pieces learned from your text; byte: one token per byte; "
+        "char: one per character; file: an existing tokenizer.json. Default: bpe, or that of "
+        "prepared text.",
     )
     vocab_size: Annotated[int, Field(ge=258, le=2**24)] | None = Field(
         default=None,
@@ -105,11 +107,10 @@ class TokenizerConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> TokenizerConfig:
-        if self.kind != "bpe" and self.vocab_size is not None:
+        if self.kind not in (None, "bpe") and self.vocab_size is not None:
             raise ValueError(
                 f"tokenizer.vocab_size: got {self.vocab_size}, but the size of kind {self.kind} "
-                "is given by "
-                "the tokenizer itself; remove it or use kind bpe"
+                "is given by the tokenizer itself; remove it or use kind bpe"
             )
         if self.kind == "file" and self.path is None:
             raise ValueError(
@@ -117,10 +118,14 @@ class TokenizerConfig(Section):
             )
         if self.kind != "file" and self.path is not None:
             raise ValueError(
-                f"tokenizer.path: got {self.path!r}, but kind {self.kind} reads no file; use "
-                "tokenizer.kind=file"
+                f"tokenizer.path: got {self.path!r}, but kind {self.resolved_kind()} reads no "
+                "file; use tokenizer.kind=file"
             )
         return self
+
+    def resolved_kind(self) -> TokenizerKind:
+        """Return the kind of tokenizer that raw text gets."""
+        return "bpe" if self.kind is None else self.kind
 
     def resolved_vocab_size(self) -> int:
         """Return the size of a bpe vocabulary to be learned."""

@@ -1,0 +1,136 @@
+"""`tempra data`: prepare text for training, see what a file holds, look at the text itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from tempra.train.config_data import DataConfig, TokenizerConfig
+
+app = App(name="data", help="Prepare text for training, and look into data files.")
+
+
+def _help(section: type[DataConfig] | type[TokenizerConfig], field: str) -> Parameter:
+    """Return the text of a configuration field, so that it is written once."""
+    return Parameter(help=section.model_fields[field].description, negative=())
+
+
+@app.command
+def prepare(
+    *text: Annotated[
+        str, Parameter(help="Files, folders or patterns such as 'books/*.txt'; JSON lines too.")
+    ],
+    out: Annotated[Path, Parameter(help="Folder to write; give it to data.train afterwards.")],
+    validation: Annotated[list[str] | None, _help(DataConfig, "validation")] = None,
+    validation_fraction: Annotated[float | None, _help(DataConfig, "validation_fraction")] = None,
+    tokenizer: Annotated[str | None, _help(TokenizerConfig, "kind")] = None,
+    vocab_size: Annotated[int | None, _help(TokenizerConfig, "vocab_size")] = None,
+    tokenizer_path: Annotated[str | None, _help(TokenizerConfig, "path")] = None,
+    text_field: Annotated[str | None, _help(DataConfig, "text_field")] = None,
+    suffixes: Annotated[list[str] | None, _help(DataConfig, "suffixes")] = None,
+    separator: Annotated[str | None, _help(DataConfig, "separator")] = None,
+    token_dtype: Annotated[str | None, _help(DataConfig, "token_dtype")] = None,
+    shard_tokens: Annotated[
+        int, Parameter(help="Tokens after which a new file begins, at the end of a document.")
+    ] = 1 << 28,
+    replace: Annotated[
+        bool,
+        Parameter(help="Replace a dataset in the folder that was made otherwise.", negative=()),
+    ] = False,
+) -> int:
+    """Turn text into token files, once, so that training starts at once.
+
+    Text of any size is read piece by piece. Run again on unchanged text, this does nothing.
+    """
+    from tempra._core import ConfigError
+    from tempra.cli.preparation_progress import PreparationProgress
+    from tempra.data.prepare import prepare as run_preparation
+    from tempra.train.preparation import preparation_of_sections
+
+    if not text:
+        raise ConfigError("data prepare: needs at least one file, folder or pattern")
+    if shard_tokens < 1:
+        raise ConfigError(f"--shard-tokens: got {shard_tokens}, needs at least 1")
+    data = DataConfig.from_mapping(
+        _given(
+            train=list(text),
+            validation=validation,
+            validation_fraction=validation_fraction,
+            text_field=text_field,
+            suffixes=suffixes,
+            separator=separator,
+            token_dtype=token_dtype,
+        )
+    )
+    asked = TokenizerConfig.from_mapping(
+        _given(kind=tokenizer, vocab_size=vocab_size, path=tokenizer_path)
+    )
+    preparation = preparation_of_sections(data, asked, shard_tokens=shard_tokens)
+    with PreparationProgress() as progress:
+        prepared, reused = run_preparation(preparation, out, replace=replace, progress=progress)
+    print(f"{out}: {'already prepared' if reused else 'prepared'}")
+    from tempra.cli.inspection import describe_prepared
+
+    print("\n".join(describe_prepared(prepared)))
+    print(f"train on it with: tempra train run data.train={out}")
+    return 0
+
+
+@app.command
+def inspect(
+    path: Annotated[
+        Path, Parameter(help="A prepared folder, token file, tokenizer or model file.")
+    ],
+    /,
+    *,
+    verify: Annotated[
+        bool,
+        Parameter(help="Read everything: checksums, boundaries, every token.", negative=()),
+    ] = False,
+    dtype: Annotated[
+        str | None, Parameter(help="u32 or u16, for a token file without .meta.json.")
+    ] = None,
+) -> int:
+    """Say what a file is, how much it holds, and whether it is sound."""
+    from tempra.cli.inspection import describe
+
+    print("\n".join(describe(path, verify=verify, dtype=dtype)))
+    return 0
+
+
+@app.command
+def preview(
+    *text: Annotated[str, Parameter(help="Files, folders or patterns, or one prepared folder.")],
+    documents: Annotated[int, Parameter(help="How many documents to show.")] = 3,
+    characters: Annotated[int, Parameter(help="How much of each to show.")] = 300,
+    split: Annotated[str, Parameter(help="Which split of a prepared folder.")] = "train",
+    text_field: Annotated[str | None, _help(DataConfig, "text_field")] = None,
+    suffixes: Annotated[list[str] | None, _help(DataConfig, "suffixes")] = None,
+    separator: Annotated[str | None, _help(DataConfig, "separator")] = None,
+) -> int:
+    """Show the beginning of the first documents, as training will see them."""
+    from tempra._core import ConfigError
+    from tempra.cli.inspection import preview_corpus, preview_prepared
+    from tempra.data.prepared import PreparedDataset, is_prepared
+
+    for name, value in (("documents", documents), ("characters", characters)):
+        if value < 1:
+            raise ConfigError(f"--{name}: got {value}, needs at least 1")
+    if len(text) == 1 and is_prepared(Path(text[0])):
+        prepared = PreparedDataset(Path(text[0]))
+        shown = preview_prepared(prepared, split, documents, characters)
+    else:
+        options = _given(text_field=text_field, suffixes=suffixes, separator=separator)
+        data = DataConfig.from_mapping({"train": list(text), **options})
+        shown = preview_corpus(data, documents, characters)
+    for number, document in enumerate(shown, start=1):
+        print(f"--- document {number}")
+        print(document)
+    return 0
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return the options that were given; the others keep the defaults of the configuration."""
+    return {name: value for name, value in values.items() if value is not None}
