@@ -118,9 +118,7 @@ class Transformer(Module):
         self.blocks = ModuleList(TransformerBlock(config, rotary) for _ in range(config.layers))
         self.final_norm = _norm(config)
         self.head = (
-            None
-            if config.tie_embeddings
-            else Linear(config.width, config.vocab_size, bias=False)
+            None if config.tie_embeddings else Linear(config.width, config.vocab_size, bias=False)
         )
         self.initialize(seed)
 

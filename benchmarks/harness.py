@@ -1,0 +1,75 @@
+"""What every benchmark shares: sampling, spread, tables, JSON lines."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def spread(samples: Sequence[float]) -> float:
+    """Return the median absolute deviation as a share of the median."""
+    middle = statistics.median(samples)
+    return statistics.median(abs(sample - middle) for sample in samples) / middle
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float = 2.0,
+    least_samples: int = 5,
+) -> dict[str, list[float]]:
+    """Time the candidates in turn, after a warm-up of each, until all are steady or time is up."""
+    for run in candidates.values():
+        run()
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    started = time.perf_counter()
+    while True:
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            samples[name].append(time.perf_counter() - start)
+        counts = len(next(iter(samples.values())))
+        steady = all(spread(times) < 0.01 for times in samples.values())
+        if counts >= least_samples and (steady or time.perf_counter() - started > seconds):
+            return samples
+
+
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Print rows with aligned columns; keys ending in share, spread are percentages, bytes MB."""
+    lines = [list(columns.values())]
+    for row in rows:
+        lines.append([_text(key, row.get(key)) for key in columns])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _text(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if key.endswith(("share", "spread")):
+        return f"{100 * value:.1f} %"
+    if key.endswith("bytes"):
+        return f"{value / 2**20:,.0f}"
+    if isinstance(value, float):
+        return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+    return str(value)
+
+
+def append_rows(path: Path | None, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows as JSON lines with the time of day, or do nothing without a path."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with path.open("a") as file:
+        for row in rows:
+            file.write(json.dumps({"time": stamp, **row}) + "\n")

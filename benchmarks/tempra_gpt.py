@@ -1,0 +1,41 @@
+"""Our side of the training benchmark: the same model, batch and update."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from tempra import _core
+from tempra.models import Transformer, TransformerConfig
+from tempra.optim.adamw import AdamW
+
+
+class TempraTrainer:
+    """Full training steps: forward, backward, clip, AdamW."""
+
+    def __init__(self, config: TransformerConfig, *, threads: int) -> None:
+        _core.set_num_threads(threads)
+        self.model = Transformer(config, seed=0)
+        self.optimizer = AdamW(
+            self.model.named_parameters(),
+            betas=(0.9, 0.95),
+            weight_decay=0.1,
+            bf16_copy=config.dtype == "bf16",
+        )
+
+    def step(self, tokens: np.ndarray, labels: np.ndarray) -> float:
+        rows, block = tokens.shape
+        batch = SimpleNamespace(
+            tokens=tokens.reshape(-1),
+            labels=labels.reshape(-1),
+            offsets=np.arange(rows + 1, dtype=np.int32) * np.int32(block),
+            positions=np.tile(np.arange(block, dtype=np.int32), rows),
+        )
+        self.optimizer.zero_gradients()
+        loss = self.model.loss(batch)
+        loss.backward()
+        self.optimizer.step(
+            learning_rate=1e-3, gradient_scale=1.0 / tokens.size, max_gradient_norm=1.0
+        )
+        return float(loss.item()) / tokens.size

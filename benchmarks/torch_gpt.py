@@ -1,0 +1,107 @@
+"""The peer: a GPT in plain PyTorch, as its users write it, fastest attention and fused AdamW."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tempra.models import TransformerConfig
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.output = nn.Linear(config.width, config.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, tokens, width = x.shape
+        q, k, v = (
+            part.view(batch, tokens, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.qkv(x).split(width, dim=2)
+        )
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.output(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Block(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.attention = Attention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.width)
+        self.up = nn.Linear(config.width, config.feed_forward)
+        self.down = nn.Linear(config.feed_forward, config.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attention(self.attention_norm(x))
+        hidden = functional.gelu(self.up(self.feed_forward_norm(x)), approximate="tanh")
+        return x + self.down(hidden)
+
+
+class Gpt(nn.Module):
+    """Pre-norm GPT with learned positions and a tied head; returns the mean loss."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(config.vocab_size, config.width)
+        self.positions = nn.Embedding(config.context, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.width)
+        self.apply(self._initialize)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("output.weight", "down.weight")):
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.layers))
+
+    @staticmethod
+    def _initialize(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        positions = torch.arange(tokens.shape[1])
+        x = self.tokens(tokens) + self.positions(positions)
+        for block in self.blocks:
+            x = block(x)
+        logits = functional.linear(self.final_norm(x), self.tokens.weight)
+        return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+class TorchTrainer:
+    """Full training steps: forward, backward, clip, AdamW."""
+
+    def __init__(self, config: TransformerConfig, *, compiled: bool, threads: int) -> None:
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        self.model: Any = Gpt(config)
+        decayed = [p for p in self.model.parameters() if p.dim() >= 2]
+        others = [p for p in self.model.parameters() if p.dim() < 2]
+        self.parameters = decayed + others
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+            lr=1e-3,
+            betas=(0.9, 0.95),
+            fused=True,
+        )
+        self.bf16 = config.dtype == "bf16"
+        if compiled:
+            self.model = torch.compile(self.model)
+
+    def step(self, tokens: np.ndarray, labels: np.ndarray) -> float:
+        context = torch.autocast("cpu", dtype=torch.bfloat16) if self.bf16 else nullcontext()
+        with context:
+            loss = self.model(torch.from_numpy(tokens).long(), torch.from_numpy(labels).long())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
