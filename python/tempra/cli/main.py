@@ -24,6 +24,7 @@ class Verb(NamedTuple):
 
 
 VERBS: dict[str, Verb] = {
+    "train": Verb("tempra.cli.train", "train a model, continue a run, look at one, plan one"),
     "data": Verb("tempra.cli.data", "prepare text for training; look into data files"),
 }
 

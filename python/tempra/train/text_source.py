@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
 from pathlib import Path
 
-from tempra._core import CheckpointError
+from tempra._core import CheckpointError, ConfigError
 from tempra.checkpoint import Checkpoint
 from tempra.data.prepare import Preparation, PrepareProgress, prepare
 from tempra.data.prepared import PreparedDataset, is_prepared
+from tempra.data.standard_library import standard_library_sources
+from tempra.data.tokenizer import load_tokenizer
 from tempra.train.config import LlmTrainingConfig
+from tempra.train.preparation import preparation_of_sections
 
 CACHE_FOLDER = ".tempra-cache"
-# Parts of the standard library that teach little: tests, data tables, other people's packages.
-_NOT_READ = {"test", "tests", "site-packages", "dist-packages", "idlelib", "__pycache__"}
-_NOT_READ |= {"lib2to3", "pydoc_data", "encodings", "config", "ensurepip", "turtledemo"}
 
 
 def open_text(
@@ -26,13 +24,20 @@ def open_text(
 ) -> PreparedDataset:
     """Open or make the tokenized text; raises CheckpointError where a resumed run had another."""
     sources = config.data.train
-    if len(sources) == 1 and is_prepared(Path(sources[0])):
-        prepared = PreparedDataset(Path(sources[0]))
+    ready = [source for source in sources if is_prepared(Path(source))]
+    if ready and len(sources) > 1:
+        raise ConfigError(
+            f"data.train: {ready[0]} is prepared text and cannot be joined with other sources; "
+            "give it alone, or prepare all sources together"
+        )
+    if ready:
+        prepared = _open_prepared(Path(ready[0]), config)
     else:
         preparation = preparation_of(config)
         cache = Path(config.data.cache or CACHE_FOLDER)
         folder = cache / preparation.fingerprint()[:16]
-        prepared, _ = prepare(preparation, folder, progress=progress)
+        # The folder's name says what it holds, so one that is damaged may be made again.
+        prepared, _ = prepare(preparation, folder, replace=True, progress=progress)
     if checkpoint is not None:
         _check_tokenizer(prepared, checkpoint)
     return prepared
@@ -40,29 +45,47 @@ def open_text(
 
 def preparation_of(config: LlmTrainingConfig) -> Preparation:
     """Return what to prepare for a configuration."""
-    data, tokenizer = config.data, config.tokenizer
-    return Preparation(
-        train=data.train or standard_library_sources(),
-        validation=data.validation,
-        validation_fraction=data.resolved_validation_fraction(),
-        tokenizer=tokenizer.kind,
-        vocab_size=tokenizer.resolved_vocab_size(),
-        tokenizer_path=tokenizer.path,
-        text_field=data.text_field,
-        suffixes=data.suffixes if data.train else (".py",),
-        separator=data.separator,
-        token_dtype=data.token_dtype,
+    if config.data.train:
+        return preparation_of_sections(config.data, config.tokenizer)
+    return preparation_of_sections(
+        config.data, config.tokenizer, train=standard_library_sources(), suffixes=(".py",)
     )
 
 
-def standard_library_sources() -> tuple[str, ...]:
-    """Return Python files that come with every Python: text to start with, without a download."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    found: list[str] = []
-    for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if name not in _NOT_READ)
-        found += [os.path.join(folder, name) for name in sorted(files) if name.endswith(".py")]
-    return tuple(found)
+def _open_prepared(folder: Path, config: LlmTrainingConfig) -> PreparedDataset:
+    """Open a prepared folder; settings that it decides already must not say otherwise."""
+    prepared = PreparedDataset(folder)
+    manifest, asked = prepared.manifest, config.tokenizer
+    if asked.kind == "file":
+        given: str | None = load_tokenizer(Path(asked.path or "")).fingerprint[:12]
+        found = manifest.tokenizer_fingerprint[:12]
+    else:
+        given, found = asked.kind, manifest.tokenizer_kind
+    if given not in (None, found):
+        raise ConfigError(
+            f"tokenizer: got {given}, but {folder} is prepared with {found}; remove the setting or "
+            "prepare the text again"
+        )
+    if asked.vocab_size is not None and manifest.vocabulary_size > asked.vocab_size:
+        raise ConfigError(
+            f"tokenizer.vocab_size: got {asked.vocab_size}, but {folder} is prepared with "
+            f"{manifest.vocabulary_size} tokens"
+        )
+    for name, value in (
+        ("validation", list(config.data.validation) or None),
+        ("validation_fraction", config.data.validation_fraction),
+    ):
+        if value is not None:
+            raise ConfigError(
+                f"data.{name}: got {value}, but {folder} is prepared and split already; remove the "
+                "setting or prepare the text again"
+            )
+    if config.evaluation.interval and not prepared.has_validation:
+        raise ConfigError(
+            f"evaluation.interval: got {config.evaluation.interval}, but {folder} was prepared "
+            "without validation text"
+        )
+    return prepared
 
 
 def _check_tokenizer(prepared: PreparedDataset, checkpoint: Checkpoint) -> None:
