@@ -68,9 +68,10 @@ struct FourVectors {
     }
 };
 
-// Rows per chunk of a parallel loop: enough elements to be worth a thread's while.
+// Rows per chunk of a parallel loop: about a microsecond of work, so that a small model's few
+// hundred rows still divide evenly.
 inline std::int64_t rows_per_chunk(std::int64_t columns) {
-    constexpr std::int64_t kElements = 32768;
+    constexpr std::int64_t kElements = 8192;
     return columns >= kElements ? 1 : kElements / (columns > 0 ? columns : 1);
 }
 
