@@ -76,7 +76,7 @@ BlockFunction conversion(DType from, DType to) {
     });
 }
 
-constexpr std::int64_t kTile = 32;
+constexpr std::int64_t kTile = 64;
 
 // A copy whose innermost output dimension is not the input's: `row` steps by one element in the
 // input, the last dimension by one in the output.
@@ -100,33 +100,42 @@ bool find_transposition(Transposition& plan) {
     return true;
 }
 
-// out[i * out_stride + j] = in[j * in_stride + i] for i < rows, j < columns.
+// A square of 64-byte lines: out[i * out_stride + j] = in[j * in_stride + i] for i, j < lines. Each
+// line of either side is touched once, whole, since strides that are powers of two let few of them
+// share the first-level cache.
+template <class Bits, std::int64_t kLine>
+void transpose_square(const char* in, std::int64_t in_stride, char* out, std::int64_t out_stride) {
+    Bits rows[kLine][kLine], columns[kLine][kLine];
+    constexpr std::int64_t kBytes = sizeof(Bits);
+    for (std::int64_t j = 0; j < kLine; ++j) {
+        std::memcpy(rows[j], in + j * in_stride * kBytes, sizeof(rows[j]));
+    }
+    for (std::int64_t j = 0; j < kLine; ++j) {
+        for (std::int64_t i = 0; i < kLine; ++i) columns[i][j] = rows[j][i];
+    }
+    for (std::int64_t i = 0; i < kLine; ++i) {
+        std::memcpy(out + i * out_stride * kBytes, columns[i], sizeof(columns[i]));
+    }
+}
+
+// The same for i < rows, j < columns.
 template <class Bits>
-void transpose_tile(const char* in_bytes, std::int64_t in_stride, char* out_bytes,
-                    std::int64_t out_stride, std::int64_t rows, std::int64_t columns) {
-    typedef Bits __attribute__((may_alias)) Element;
-    const Element* in = reinterpret_cast<const Element*>(in_bytes);
-    Element* out = reinterpret_cast<Element*>(out_bytes);
-    constexpr std::int64_t kSquare = 8;
-    std::int64_t i = 0;
-    for (; i + kSquare <= rows; i += kSquare) {
-        std::int64_t j = 0;
-        for (; j + kSquare <= columns; j += kSquare) {
-            Bits square[kSquare][kSquare];
-            for (int b = 0; b < kSquare; ++b) {
-                for (int a = 0; a < kSquare; ++a) square[a][b] = in[(j + b) * in_stride + i + a];
-            }
-            for (int a = 0; a < kSquare; ++a) {
-                std::memcpy(out + (i + a) * out_stride + j, square[a], sizeof(square[a]));
-            }
-        }
-        for (; j < columns; ++j) {
-            for (int a = 0; a < kSquare; ++a)
-                out[(i + a) * out_stride + j] = in[j * in_stride + i + a];
+void transpose_tile(const char* in, std::int64_t in_stride, char* out, std::int64_t out_stride,
+                    std::int64_t rows, std::int64_t columns) {
+    constexpr std::int64_t kBytes = sizeof(Bits);
+    constexpr std::int64_t kLine = kBytes == 1 ? 32 : 64 / kBytes;
+    const std::int64_t whole_rows = rows / kLine * kLine, whole_columns = columns / kLine * kLine;
+    for (std::int64_t j = 0; j < whole_columns; j += kLine) {
+        for (std::int64_t i = 0; i < whole_rows; i += kLine) {
+            transpose_square<Bits, kLine>(in + (j * in_stride + i) * kBytes, in_stride,
+                                          out + (i * out_stride + j) * kBytes, out_stride);
         }
     }
-    for (; i < rows; ++i) {
-        for (std::int64_t j = 0; j < columns; ++j) out[i * out_stride + j] = in[j * in_stride + i];
+    for (std::int64_t i = 0; i < rows; ++i) {
+        for (std::int64_t j = i < whole_rows ? whole_columns : 0; j < columns; ++j) {
+            std::memcpy(out + (i * out_stride + j) * kBytes, in + (j * in_stride + i) * kBytes,
+                        kBytes);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 // Philox4x32-10 (random/philox.h) on vectors: kLanes<float> counters at a time, giving the words of
 // 4 * kLanes<float> consecutive elements in element order, bit for bit those of the scalar form.
 //
-// The counters are dealt to lanes such that a 4 x 4 transposition within each 128-bit group, four
-// unpack instructions and no crossing of groups, puts the words in order.
+// Every word lives in a 64-bit lane whose upper half is never read: the widening product leaves its
+// low half in place and its high half one shift away, and two independent sets of counters hide the
+// product's latency. Counters are dealt to lanes such that one shift and one unpack instruction put
+// the words in order, without crossing 128-bit groups.
 #pragma once
 
 #include "random/philox.h"
@@ -24,8 +26,8 @@ inline constexpr std::int64_t kPhiloxBatch = 4 * kLanes<float>;
 
 namespace philox_detail {
 
-// Products of the even 32-bit lanes with `multiplier`, 64 bits each.
-inline VecUint64 multiply_even(VecUint64 x, VecUint64 multiplier) {
+// Products of the lower halves of 64-bit lanes.
+inline VecUint64 multiply_low_halves(VecUint64 x, VecUint64 multiplier) {
 #if defined(__AVX512F__)
     return vec_cast<VecUint64>(
         _mm512_maskz_mul_epu32(0xFF, vec_cast<__m512i>(x), vec_cast<__m512i>(multiplier)));
@@ -39,56 +41,59 @@ inline VecUint64 multiply_even(VecUint64 x, VecUint64 multiplier) {
 #endif
 }
 
-inline void multiply(VecUint32 x, std::uint32_t multiplier, VecUint32& high, VecUint32& low) {
-    const VecUint64 factor = VecUint64{} + std::uint64_t{multiplier};
-    const VecUint64 pairs = vec_cast<VecUint64>(x);
-    const VecUint64 even = multiply_even(pairs, factor), odd = multiply_even(pairs >> 32, factor);
-    constexpr std::uint64_t kHigh = 0xFFFFFFFF00000000U;
-    high = vec_cast<VecUint32>((even >> 32) | (odd & kHigh));
-    low = vec_cast<VecUint32>((even & ~kHigh) | (odd << 32));
-}
-
-// Within each 128-bit group: the first or last two elements of a and b, alternating.
-template <int kWidth>
-inline VecUint32 unpack_low(VecUint32 a, VecUint32 b) {
+// Within each 128-bit group: the first or the second 64 bits of a, then those of b.
+inline VecUint32 unpack_first(VecUint64 a, VecUint64 b) {
 #if defined(__AVX512F__)
-    const __m512i x = vec_cast<__m512i>(a), y = vec_cast<__m512i>(b);
-    return vec_cast<VecUint32>(kWidth == 32 ? _mm512_maskz_unpacklo_epi32(0xFFFF, x, y)
-                                            : _mm512_maskz_unpacklo_epi64(0xFF, x, y));
+    return vec_cast<VecUint32>(
+        _mm512_maskz_unpacklo_epi64(0xFF, vec_cast<__m512i>(a), vec_cast<__m512i>(b)));
 #elif defined(__AVX2__)
-    const __m256i x = vec_cast<__m256i>(a), y = vec_cast<__m256i>(b);
-    return vec_cast<VecUint32>(kWidth == 32 ? _mm256_unpacklo_epi32(x, y)
-                                            : _mm256_unpacklo_epi64(x, y));
+    return vec_cast<VecUint32>(_mm256_unpacklo_epi64(vec_cast<__m256i>(a), vec_cast<__m256i>(b)));
 #else
-    if constexpr (kWidth == 32) return VecUint32{a[0], b[0], a[1], b[1]};
-    return VecUint32{a[0], a[1], b[0], b[1]};
+    return vec_cast<VecUint32>(VecUint64{a[0], b[0]});
 #endif
 }
-template <int kWidth>
-inline VecUint32 unpack_high(VecUint32 a, VecUint32 b) {
+inline VecUint32 unpack_second(VecUint64 a, VecUint64 b) {
 #if defined(__AVX512F__)
-    const __m512i x = vec_cast<__m512i>(a), y = vec_cast<__m512i>(b);
-    return vec_cast<VecUint32>(kWidth == 32 ? _mm512_maskz_unpackhi_epi32(0xFFFF, x, y)
-                                            : _mm512_maskz_unpackhi_epi64(0xFF, x, y));
+    return vec_cast<VecUint32>(
+        _mm512_maskz_unpackhi_epi64(0xFF, vec_cast<__m512i>(a), vec_cast<__m512i>(b)));
 #elif defined(__AVX2__)
-    const __m256i x = vec_cast<__m256i>(a), y = vec_cast<__m256i>(b);
-    return vec_cast<VecUint32>(kWidth == 32 ? _mm256_unpackhi_epi32(x, y)
-                                            : _mm256_unpackhi_epi64(x, y));
+    return vec_cast<VecUint32>(_mm256_unpackhi_epi64(vec_cast<__m256i>(a), vec_cast<__m256i>(b)));
 #else
-    if constexpr (kWidth == 32) return VecUint32{a[2], b[2], a[3], b[3]};
-    return VecUint32{a[2], a[3], b[2], b[3]};
+    return vec_cast<VecUint32>(VecUint64{a[1], b[1]});
 #endif
 }
 
-// Lane 4q + s of a vector holds counter s * groups + q.
-inline VecUint32 counter_of_lane() {
-    constexpr std::uint32_t kGroups = kLanes<float> / 4;
-    VecUint32 counters = {};
-    for (std::uint32_t q = 0; q < kGroups; ++q) {
-        for (std::uint32_t s = 0; s < 4; ++s) counters[4 * q + s] = s * kGroups + q;
+// Lane 2q + s of set t holds counter (2t + s) * groups + q, of `groups` 128-bit groups.
+inline VecUint64 counters_of_set(std::uint64_t set) {
+    constexpr std::uint64_t kGroups = kLanes<float> / 4;
+    VecUint64 counters = {};
+    for (std::uint64_t q = 0; q < kGroups; ++q) {
+        for (std::uint64_t s = 0; s < 2; ++s) counters[2 * q + s] = (2 * set + s) * kGroups + q;
     }
     return counters;
 }
+
+// The words of one set of counters; only the lower halves of lanes count.
+struct Set {
+    VecUint64 c0, c1, c2, c3;
+
+    void round(VecUint64 key0, VecUint64 key1) {
+        const VecUint64 product0 =
+            multiply_low_halves(c0, VecUint64{} + std::uint64_t{kPhiloxMultiplier0});
+        const VecUint64 product1 =
+            multiply_low_halves(c2, VecUint64{} + std::uint64_t{kPhiloxMultiplier1});
+        c0 = (product1 >> 32) ^ c1 ^ key0;
+        c2 = (product0 >> 32) ^ c3 ^ key1;
+        c1 = product1;
+        c3 = product0;
+    }
+    void words(VecUint32& first, VecUint32& second) const {
+        const VecUint64 low01 = (c0 & 0xFFFFFFFFU) | (c1 << 32);
+        const VecUint64 low23 = (c2 & 0xFFFFFFFFU) | (c3 << 32);
+        first = unpack_first(low01, low23);
+        second = unpack_second(low01, low23);
+    }
+};
 
 }  // namespace philox_detail
 
@@ -97,27 +102,24 @@ inline PhiloxBatch philox_batch(std::uint64_t seed, std::uint32_t step, std::uin
                                 std::uint32_t row, std::uint32_t element_block) {
     std::uint32_t key0 = static_cast<std::uint32_t>(seed);
     std::uint32_t key1 = static_cast<std::uint32_t>(seed >> 32);
-    VecUint32 c0 = philox_detail::counter_of_lane() + element_block;
-    VecUint32 c1 = VecUint32{} + row, c2 = VecUint32{} + ordinal, c3 = VecUint32{} + step;
+    const VecUint64 first = VecUint64{} + std::uint64_t{element_block};
+    const VecUint64 c1 = VecUint64{} + std::uint64_t{row};
+    const VecUint64 c2 = VecUint64{} + std::uint64_t{ordinal};
+    const VecUint64 c3 = VecUint64{} + std::uint64_t{step};
+    philox_detail::Set set0 = {philox_detail::counters_of_set(0) + first, c1, c2, c3};
+    philox_detail::Set set1 = {philox_detail::counters_of_set(1) + first, c1, c2, c3};
     for (int round = 0; round < kPhiloxRounds; ++round) {
-        VecUint32 high0, low0, high1, low1;
-        philox_detail::multiply(c0, kPhiloxMultiplier0, high0, low0);
-        philox_detail::multiply(c2, kPhiloxMultiplier1, high1, low1);
-        c0 = high1 ^ c1 ^ key0;
-        c2 = high0 ^ c3 ^ key1;
-        c1 = low1;
-        c3 = low0;
+        const VecUint64 wide_key0 = VecUint64{} + std::uint64_t{key0};
+        const VecUint64 wide_key1 = VecUint64{} + std::uint64_t{key1};
+        set0.round(wide_key0, wide_key1);
+        set1.round(wide_key0, wide_key1);
         key0 += kPhiloxWeyl0;
         key1 += kPhiloxWeyl1;
     }
-    const VecUint32 low01 = philox_detail::unpack_low<32>(c0, c1),
-                    high01 = philox_detail::unpack_high<32>(c0, c1);
-    const VecUint32 low23 = philox_detail::unpack_low<32>(c2, c3),
-                    high23 = philox_detail::unpack_high<32>(c2, c3);
-    return {{philox_detail::unpack_low<64>(low01, low23),
-             philox_detail::unpack_high<64>(low01, low23),
-             philox_detail::unpack_low<64>(high01, high23),
-             philox_detail::unpack_high<64>(high01, high23)}};
+    PhiloxBatch batch;
+    set0.words(batch.words[0], batch.words[1]);
+    set1.words(batch.words[2], batch.words[3]);
+    return batch;
 }
 
 }  // namespace tempra::cpu::TEMPRA_ISA
