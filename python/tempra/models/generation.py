@@ -114,7 +114,7 @@ def choose_token(
     if not np.isfinite(scores).any() or np.isnan(scores).any():
         raise ShapeError("generate: the model's output is not finite; its weights may be damaged")
     if options.repetition_penalty != 1.0:
-        # Dividing the odds lowers the chance whatever the logit's sign; scaling the logit would not.
+        # Dividing the odds lowers the chance whatever the logit's sign; scaling would not.
         known = np.unique(np.asarray(seen, dtype=np.int64))
         scores[known] -= np.log(options.repetition_penalty)
     if options.temperature == 0.0:

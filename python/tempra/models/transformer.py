@@ -104,7 +104,9 @@ class Transformer(Module):
     residual branch divided by sqrt(2 * layers) (Radford et al. 2019); biases 0, norms 1.
     """
 
-    def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
+    def __init__(
+        self, config: TransformerConfig, *, seed: int = 0, initialize: bool = True
+    ) -> None:
         self.config = config
         self.recompute = False  # keep only block inputs for the backward pass
         self.token_embedding = Embedding(config.vocab_size, config.width)
@@ -120,7 +122,8 @@ class Transformer(Module):
         self.head = (
             None if config.tie_embeddings else Linear(config.width, config.vocab_size, bias=False)
         )
-        self.initialize(seed)
+        if initialize:  # else the caller loads weights
+            self.initialize(seed)
 
     def initialize(self, seed: int) -> None:
         """Give every parameter its starting value, a function of the seed alone."""

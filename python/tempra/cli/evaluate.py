@@ -1,0 +1,96 @@
+"""`tempra eval`: how well a trained model predicts a text."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from tempra.data.token_dataset import TokenizedDataset
+    from tempra.train.trained_model import TrainedModel
+
+app = App(name="eval", help="Measure how well a trained model predicts a text.")
+
+
+@app.default
+def evaluate(
+    *,
+    checkpoint: Annotated[
+        Path, Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder.")
+    ],
+    data: Annotated[
+        str,
+        Parameter(help="Text (file, folder or pattern), or a folder of `tempra data prepare`."),
+    ],
+    split: Annotated[
+        str, Parameter(help="Which part of a prepared folder: validation or train.")
+    ] = "validation",
+    block: Annotated[
+        int | None, Parameter(help="Tokens read at once. Default: the model's context.")
+    ] = None,
+    batch_size: Annotated[int, Parameter(help="Sequences computed at once.")] = 8,
+    as_json: Annotated[
+        bool, Parameter(name="--json", help="Print one JSON object.", negative=())
+    ] = False,
+) -> int:
+    """Print the loss per token and the perplexity over the whole text."""
+    from tempra._core import ConfigError
+    from tempra.data.batch_source import validation_batches
+    from tempra.train.evaluation import evaluate as run_evaluation
+    from tempra.train.objective import AutoregressiveObjective
+    from tempra.train.trained_model import load_trained_model
+
+    trained = load_trained_model(checkpoint)
+    context = trained.model.config.context
+    length = context if block is None else block
+    if not 1 <= length <= context:
+        raise ConfigError(f"--block: got {length}, needs 1 to the model's context ({context})")
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size: got {batch_size}, needs at least 1")
+    with tempfile.TemporaryDirectory(prefix="tempra-eval-") as scratch:
+        dataset = _open(data, split, trained, Path(scratch))
+        batches = validation_batches(dataset, batch_size=batch_size, block=length)
+        result = run_evaluation(AutoregressiveObjective(trained.model), batches)
+    assert result is not None
+    if as_json:
+        numbers = {"loss": result.loss, "perplexity": result.perplexity, "tokens": result.tokens}
+        print(json.dumps({**numbers, "checkpoint": str(trained.path)}))
+    else:
+        print(
+            f"{data}: loss {result.loss:.4f}, perplexity {result.perplexity:.2f} "
+            f"over {result.tokens:,} tokens ({trained.path})"
+        )
+    return 0
+
+
+def _open(data: str, split: str, trained: TrainedModel, scratch: Path) -> TokenizedDataset:
+    """Open prepared tokens made with the model's tokenizer, or tokenize text with it."""
+    from tempra._core import CheckpointError
+    from tempra.data.prepare import Preparation, prepare
+    from tempra.data.prepared import PreparedDataset, is_prepared
+    from tempra.data.tokenizer import save_tokenizer
+
+    if is_prepared(Path(data)):
+        prepared = PreparedDataset(Path(data))
+        if prepared.manifest.tokenizer_fingerprint != trained.tokenizer.fingerprint:
+            raise CheckpointError(
+                f"{data} was tokenized with another tokenizer "
+                f"({prepared.manifest.tokenizer_fingerprint[:12]}) than the model's "
+                f"({trained.tokenizer.fingerprint[:12]}); give the text itself"
+            )
+        return prepared.dataset(split)
+    tokenizer = scratch / "tokenizer"
+    tokenizer.mkdir()
+    save_tokenizer(trained.tokenizer, tokenizer)
+    preparation = Preparation(
+        train=[data],
+        validation_fraction=0.0,
+        tokenizer="file",
+        tokenizer_path=str(tokenizer),
+    )
+    result, _ = prepare(preparation, scratch / "tokens")
+    return result.dataset("train")

@@ -1,0 +1,52 @@
+"""A trained model with its tokenizer, from a run, a checkpoint or a Hugging Face folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tempra._core import CheckpointError
+from tempra.checkpoint import load_checkpoint
+from tempra.checkpoint.load import load_weights
+from tempra.data.tokenizer import Tokenizer, load_tokenizer
+from tempra.models import Transformer
+from tempra.models.hugging_face import config_from_json
+from tempra.train.train_state import load_weights_into
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model ready to write or to be measured; `notes` says what the loader passed over."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+def load_trained_model(path: str | os.PathLike[str]) -> TrainedModel:
+    """Load the newest good checkpoint of a run, one checkpoint, or a Hugging Face folder.
+
+    Raises CheckpointError where the tokenizer does not fit the model.
+    """
+    folder = Path(path)
+    plain = (folder / "model.safetensors").is_file() and not (folder / "manifest.json").exists()
+    notes: tuple[str, ...] = ()
+    if plain:
+        tensors, values = load_weights(folder)
+    else:
+        checkpoint = load_checkpoint(folder)
+        tensors, values = checkpoint.model, checkpoint.model_config
+        notes = tuple(checkpoint.notes)
+        folder = checkpoint.path or folder
+    tokenizer = load_tokenizer(folder)
+    model = Transformer(config_from_json(values), initialize=False)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+            f"{model.config.vocab_size}; they do not belong together"
+        )
+    load_weights_into(model, model.from_hugging_face(tensors))
+    model.eval()
+    return TrainedModel(model, tokenizer, folder, notes)
