@@ -20,7 +20,8 @@ app = App(name="eval", help="Measure how well a trained model predicts a text.")
 def evaluate(
     *,
     checkpoint: Annotated[
-        Path, Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder.")
+        Path,
+        Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder."),
     ],
     data: Annotated[
         str,

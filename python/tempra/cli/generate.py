@@ -15,7 +15,8 @@ app = App(name="generate", help="Let a trained model continue a text.")
 def generate(
     *,
     checkpoint: Annotated[
-        Path, Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder.")
+        Path,
+        Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder."),
     ],
     prompt: Annotated[
         str | None,
