@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
-    from tempra.train.config import LlmTrainingConfig
     from tempra.train.report import TrainingResult
     from tempra.train.resume import Resumption
 
-INTERRUPTED = 3
+FINISHED, INTERRUPTED = 0, 3
 
-app = App(name="train", help="Train a language model from text, or continue a run.")
+app = App(name="train", help="Train a language model on text, or continue a run.")
 
 Overrides = Annotated[
     str,
@@ -24,27 +23,24 @@ Overrides = Annotated[
         help="Settings as section.field=value, such as train.steps=500 or data.train=book.txt."
     ),
 ]
+Config = Annotated[
+    Path | None, Parameter(help="A .yaml or .json file of settings. Default: the quickstart.")
+]
 
 
 @app.command
-def run(
-    *overrides: Overrides,
-    config: Annotated[
-        Path | None, Parameter(help="A .yaml or .json file of settings. Default: the quickstart.")
-    ] = None,
-) -> int:
+def run(*overrides: Overrides, config: Config = None) -> int:
     """Train a new model.
 
     Without settings this is the quickstart: a small model learns from the Python source files that
     came with this machine's Python, in about two minutes, and then writes some code of its own.
     """
-    from tempra.train.language_model import load_run_config
+    from tempra.train.quickstart import load_run_config
     from tempra.train.resume import Resumption, with_recorded_schedule
     from tempra.train.run_folder import choose_run_folder
 
     settings = with_recorded_schedule(load_run_config(config, overrides))
-    folder = choose_run_folder(settings.checkpoint.dir)
-    return _train(Resumption(folder, settings, None))
+    return _train(Resumption(choose_run_folder(settings.checkpoint.dir), settings, None))
 
 
 @app.command
@@ -54,9 +50,9 @@ def resume(
         Path, Parameter(help="Folder of the run, or of one of its checkpoints (step-...).")
     ],
 ) -> int:
-    """Continue a run that was stopped, killed or is to be extended.
+    """Continue a run that was stopped, killed or is to be longer.
 
-    Everything comes from the checkpoint. train.steps=N extends the run; other settings that decide
+    Everything comes from the checkpoint. train.steps=N makes the run longer; settings that decide
     the numbers cannot change.
     """
     from tempra.train.resume import prepare_resume
@@ -68,24 +64,26 @@ def resume(
             f"{checkpoint} is finished at step {at.step}; to train on, say how far: "
             f"tempra train resume --checkpoint {checkpoint} train.steps={2 * at.step}"
         )
-        return 0
+        return FINISHED
     return _train(resumption)
 
 
 @app.command
-def plan(
-    *overrides: Overrides,
-    config: Annotated[
-        Path | None, Parameter(help="A .yaml or .json file of settings. Default: the quickstart.")
-    ] = None,
-) -> int:
-    """Show parameters, arithmetic and memory of a run without running it."""
-    from tempra.train.language_model import load_run_config
-    from tempra.train.plan import describe_plan
+def plan(*overrides: Overrides, config: Config = None) -> int:
+    """Show parameters, arithmetic and memory of a run without running it.
 
-    for line in describe_plan(load_run_config(config, overrides)):
+    The text is tokenized first where the size of the vocabulary depends on it.
+    """
+    from tempra.train.language_model import model_config
+    from tempra.train.plan import describe_machine_use, describe_plan
+    from tempra.train.quickstart import load_run_config
+    from tempra.train.text_source import vocabulary_size
+
+    settings = load_run_config(config, overrides)
+    model = model_config(settings, vocabulary_size(settings))
+    for line in (*describe_machine_use(settings), *describe_plan(settings, model)):
         print(line)
-    return 0
+    return FINISHED
 
 
 @app.command
@@ -100,42 +98,50 @@ def info(
 
     for line in describe_machine() if directory is None else describe_run(directory):
         print(line)
-    return 0
+    return FINISHED
 
 
 def _train(resumption: Resumption) -> int:
+    from tempra.cli.preparation_progress import PreparationProgress
     from tempra.train.console import ConsoleProgress, describe_folder
-    from tempra.train.language_model import LanguageModelRun
+    from tempra.train.language_model import continue_run
     from tempra.train.shutdown import ShutdownSignals
+    from tempra.train.text_source import open_text
 
     console = ConsoleProgress(sys.stdout)
     folder = describe_folder(resumption.folder)
     again = f"tempra train resume --checkpoint {folder}"
 
     def stop_at_once() -> None:
-        # Written past Python's buffers: the main thread may hold their locks.
+        # Past Python's buffers, whose locks the main thread may hold.
         os.write(2, f"stopped at once; continue with: {again}\n".encode())
         os._exit(INTERRUPTED)
 
+    with PreparationProgress() as progress:
+        open_text(resumption.config, checkpoint=resumption.checkpoint, progress=progress)
     signals = ShutdownSignals(
-        on_first=lambda: console.line(
-            "finishing the step and saving; the same signal again stops at once"
-        ),
+        on_first=lambda: console.line("finishing the step and saving; once more stops at once"),
         on_second=stop_at_once,
     )
+    console.line(f"run         {folder}")
     with signals:
-        session = LanguageModelRun(resumption, signals=signals, callbacks=[console])
-        result = session.train(announce=console.line)
-    return _conclude(result, again, console, resumption.config)
+        result = continue_run(
+            resumption, callbacks=[console], signals=signals, announce=console.line
+        )
+    _conclude(result, folder, again)
+    return INTERRUPTED if result.report.status == "interrupted" else FINISHED
 
 
-def _conclude(
-    result: TrainingResult, again: str, console: object, config: LlmTrainingConfig
-) -> int:
+def _conclude(result: TrainingResult, folder: str, again: str) -> None:
     report = result.report
     if report.status == "interrupted":
         print(
-            f"interrupted by {report.reason} at step {report.step}; saved. Continue with: {again}"
+            f"interrupted by {report.reason} at step {report.step}, saved; continue with: {again}"
         )
-        return INTERRUPTED
-    return 0
+        return
+    losses = "" if report.loss is None else f", loss {report.loss:.4f}"
+    if report.best_loss is not None:
+        losses += f", best validation loss {report.best_loss:.4f} at step {report.best_step}"
+    print(f"{report.status}: {report.reason}{losses}, {report.seconds:.0f} s; saved in {folder}")
+    if result.sample is not None:
+        print(f"--- the model writes:\n{result.sample}\n---")

@@ -53,7 +53,8 @@ class ConsoleProgress(Callback):
     def on_log(self, run: RunView, records: Sequence[Mapping[str, Any]]) -> None:
         """Show the last step's numbers."""
         record = records[-1]
-        if record["kind"] == "sample":
+        # The sample of the last step is the run's result, shown when all else is done.
+        if record["kind"] == "sample" and record["step"] < run.steps:
             self.line(f"--- sample at step {record['step']}\n{record['text']}\n---")
         if record["kind"] != "step":
             return

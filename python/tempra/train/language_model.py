@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tempra import _core
@@ -130,6 +131,13 @@ class LanguageModelTrainer(Trainer):
             signals=signals,
             flops_per_token=self.model.flops_per_token(config.sequence_length),
         )
+
+    def fit(self) -> TrainingResult:
+        """Train, and let a finished model write a sample where samples are asked for."""
+        result = super().fit()
+        if result.report.status == "interrupted" or not self.config.evaluation.sample_tokens:
+            return result
+        return replace(result, sample=self.write_sample(result.report.step))
 
     def _own_callbacks(self) -> tuple[Callback, ...]:
         evaluation = self.config.evaluation

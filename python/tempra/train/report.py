@@ -36,6 +36,7 @@ class TrainingResult:
     report: TrainingReport
     model: TrainableModel
     state: TrainState
+    sample: str | None = None
 
 
 def summarise(

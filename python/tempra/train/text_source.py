@@ -97,3 +97,11 @@ def _check_tokenizer(prepared: PreparedDataset, checkpoint: Checkpoint) -> None:
                 f"{checkpoint.path}: {name} is not the same; give back the text the run had, or "
                 "start a new run from its weights with train.init_from"
             )
+
+
+def vocabulary_size(config: LlmTrainingConfig) -> int:
+    """Return the tokenizer's size, without reading text where the configuration says it."""
+    prepared = any(is_prepared(Path(source)) for source in config.data.train)
+    if config.tokenizer.resolved_kind() == "bpe" and not prepared:
+        return config.tokenizer.resolved_vocab_size()
+    return open_text(config).tokenizer().vocab_size
