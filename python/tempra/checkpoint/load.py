@@ -145,12 +145,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _read_object(path: Path) -> dict[str, JsonValue]:
     try:
-        value = json.loads(path.read_bytes())
+        value: JsonValue = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds {type(value).__name__}, but an object was expected")
-    return value
+    return dict(value)
 
 
 def load_weights(

@@ -31,7 +31,7 @@ def load_run_config(path: Path | None, overrides: Iterable[str] = ()) -> LlmTrai
 
 
 def _brings_tokenizer(override: str) -> bool:
-    """Whether an override decides the vocabulary: by the tokenizer, or by text prepared with one."""
+    """Whether an override decides the vocabulary: by tokenizer, or by text prepared with one."""
     section, field, value = parse_override(LlmTrainingConfig, override)
     if (section, field) == ("data", "train"):
         sources = [value] if isinstance(value, str) else value
