@@ -1,0 +1,361 @@
+"""`tempra train` as people use it: outputs, files, exit codes, and every mistake in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tempra
+from tempra.checkpoint import load_checkpoint
+from tempra.cli.main import main
+from tempra.models import TransformerConfig
+from tempra.train.metrics import read_metrics
+
+TEXT = "The quick brown fox jumps over the lazy dog. Pack my box with five dozen jugs.\n" * 80
+
+CONFIG: dict[str, dict[str, Any]] = {
+    "model": {"width": 16, "layers": 1, "heads": 2, "context": 16},
+    "data": {"train": ["text.txt"]},
+    "tokenizer": {"kind": "byte"},
+    "train": {"steps": 12, "batch_size": 4, "block": 16},
+    "evaluation": {"interval": 5, "batches": 2},
+    "checkpoint": {"interval": 4, "dir": "out"},
+    "logging": {"interval": 2},
+}
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in a folder with a text and a configuration; (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main(["train", *arguments])
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def start(run: Run, *overrides: str) -> tuple[int, str, str]:
+    return run("run", "--config", "config.yaml", *overrides)
+
+
+def losses(folder: str) -> list[tuple[str, int, str]]:
+    return [
+        (record["kind"], record["step"], float(record["loss"]).hex())
+        for record in read_metrics(Path(folder) / "metrics.jsonl")
+    ]
+
+
+def one_line(text: str) -> str:
+    """The message; before it, only the phases of tokenizing may have been reported."""
+    *before, message = text.splitlines()
+    assert all(line.endswith("MB of text") for line in before), text
+    assert message.startswith("tempra: "), text
+    return message
+
+
+def test_run_writes_the_folder_and_says_what_runs(run: Run) -> None:
+    code, out, err = start(run)
+    assert code == 0, err
+    for word in ("device", "threads", "numbers", "fp32", "64 tokens", "parameters", "memory"):
+        assert word in out, word
+    assert "finished: step 12 of 12" in out
+    assert {path.name for path in Path("out").iterdir()} == {
+        "checkpoints",
+        "config.yaml",
+        "lock",
+        "metrics.jsonl",
+    }
+    steps = [step for kind, step, _ in losses("out") if kind == "step"]
+    assert steps == list(range(1, 13))
+    assert [step for kind, step, _ in losses("out") if kind == "validation"] == [5, 10, 12]
+
+
+def test_checkpoint_is_complete_and_self_contained(run: Run) -> None:
+    start(run)
+    checkpoint = load_checkpoint("out")
+    assert checkpoint.step == 12
+    assert set(os.listdir("out/checkpoints/step-00000012")) == {
+        "model.safetensors",
+        "config.json",
+        "optimizer.safetensors",
+        "state.json",
+        "config.yaml",
+        "tokenizer.tempra.json",
+        "manifest.json",
+    }
+    config = yaml.safe_load(checkpoint.run_config)
+    assert config["schedule"]["decay_steps"] == 12
+    assert config["train"]["steps"] == 12
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_resumed_run_repeats_the_whole_one(run: Run, family: str, dtype: str) -> None:
+    options = [f"model.family={family}", f"train.dtype={dtype}", "model.dropout=0.1"]
+    options += ["train.gradient_accumulation=2"]
+    assert start(run, "checkpoint.dir=whole", *options)[0] == 0
+    assert start(run, "checkpoint.dir=cut", *options)[0] == 0
+    code, _, err = run("resume", "--checkpoint", "cut/checkpoints/step-00000008")
+    assert code == 0, err
+    assert losses("cut") == losses("whole")
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        path = f"checkpoints/step-00000012/{name}"
+        assert Path("cut", path).read_bytes() == Path("whole", path).read_bytes()
+    assert Path("cut/checkpoints/step-00000012.set-aside-1").is_dir()
+
+
+def test_finished_run_says_how_to_extend_it_and_extends(run: Run) -> None:
+    start(run)
+    code, out, _ = run("resume", "--checkpoint", "out")
+    assert code == 0
+    assert "finished at step 12" in out
+    assert "train.steps=" in out
+    code, out, err = run("resume", "--checkpoint", "out", "train.steps=20")
+    assert code == 0, err
+    assert "reaches 0.0001 at step 12 and stays" in out
+    records = [r for r in read_metrics("out/metrics.jsonl") if r["kind"] == "step"]
+    assert [record["step"] for record in records] == list(range(1, 21))
+    assert [record["learning_rate"] for record in records[12:]] == [1e-4] * 8
+
+
+def test_extension_may_move_the_decay(run: Run) -> None:
+    start(run)
+    code, out, err = run(
+        "resume", "--checkpoint", "out", "train.steps=20", "schedule.decay_steps=20"
+    )
+    assert code == 0, err
+    assert "reaches 0.0001 at step 20" in out
+    records = [r for r in read_metrics("out/metrics.jsonl") if r["kind"] == "step"]
+    assert records[13]["learning_rate"] > 1e-4
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.batch_size=8",
+        "optimizer.lr=0.1",
+        "model.width=32",
+        "train.seed=2",
+        "train.dtype=bf16",
+    ],
+)
+def test_resume_refuses_what_would_change_the_numbers(run: Run, override: str) -> None:
+    start(run)
+    code, _, err = run("resume", "--checkpoint", "out", override)
+    assert code == 2
+    assert override.partition("=")[0] in one_line(err)
+
+
+def test_resume_on_changed_text_is_refused(run: Run) -> None:
+    start(run)
+    Path("text.txt").write_text(TEXT + "More text than before.\n" * 50)
+    code, _, err = run("resume", "--checkpoint", "out", "train.steps=20")
+    assert code == 1
+    assert "tokens" in one_line(err)
+    assert load_checkpoint("out").step == 12  # nothing was set aside
+
+
+def test_damaged_newest_checkpoint_falls_back_and_says_so(run: Run) -> None:
+    start(run)
+    path = Path("out/checkpoints/step-00000012/optimizer.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    code, out, err = run("resume", "--checkpoint", "out")
+    assert code == 0, err
+    assert "fell back to" in out
+    assert "optimizer.safetensors is damaged" in out
+    assert load_checkpoint("out").step == 12
+
+
+def test_run_killed_before_its_first_checkpoint_starts_anew(run: Run) -> None:
+    start(run, "checkpoint.dir=whole")
+    Path("out").mkdir()
+    Path("out/config.yaml").write_bytes(Path("whole/config.yaml").read_bytes())
+    code, out, err = run("resume", "--checkpoint", "out")
+    assert code == 0, err
+    assert "starting from the beginning" in out
+    assert losses("out") == losses("whole")
+
+
+def test_fine_tuning_takes_weights_only(run: Run) -> None:
+    start(run)
+    code, _, err = start(run, "checkpoint.dir=tuned", "train.init_from=out", "train.seed=7")
+    assert code == 0, err
+    first = next(r for r in read_metrics("tuned/metrics.jsonl") if r["kind"] == "step")
+    last = [r for r in read_metrics("out/metrics.jsonl") if r["kind"] == "step"][-1]
+    assert first["step"] == 1
+    assert first["tokens"] == 64
+    assert abs(first["loss"] - last["loss"]) < 0.5
+
+
+def test_fine_tuning_from_another_shape_is_refused(run: Run) -> None:
+    start(run)
+    code, _, err = start(run, "checkpoint.dir=b", "train.init_from=out", "model.width=32")
+    assert code == 1
+    assert "has shape" in one_line(err)
+
+
+def test_sample_is_printed_and_recorded(run: Run) -> None:
+    code, out, err = start(run, "evaluation.sample_tokens=5", "evaluation.sample_prompt=The")
+    assert code == 0, err
+    assert "the model writes:\nThe" in out
+    samples = [r for r in read_metrics("out/metrics.jsonl") if r["kind"] == "sample"]
+    assert [sample["step"] for sample in samples] == [5, 10, 12]
+    assert all(sample["text"].startswith("The") for sample in samples)
+
+
+def test_early_stop(run: Run) -> None:
+    code, out, err = start(
+        run, "evaluation.patience=1", "evaluation.interval=1", "optimizer.lr=1e-9"
+    )
+    assert code == 0, err
+    assert "stopped: no better validation loss" in out
+
+
+def test_info_shows_runs_and_damage(run: Run) -> None:
+    start(run)
+    code, out, _ = run("info", "out")
+    assert code == 0
+    assert "step-00000012" in out
+    assert "verified" in out
+    assert "latest" in out
+    Path("out/checkpoints/step-00000008/state.json").unlink()
+    assert "state.json is missing" in run("info", "out")[1]
+    assert "instruction set" in run("info")[1]
+    code, _, err = run("info", ".")
+    assert code == 1
+    assert "is no run" in one_line(err)
+
+
+def test_plan_runs_nothing(run: Run) -> None:
+    code, out, err = run("plan", "--config", "config.yaml")
+    assert code == 0, err
+    assert "parameters" in out
+    assert "expected at the peak" in out
+    assert not Path("out").exists()
+    code, out, _ = run("plan", "model.preset=xxl", "tokenizer.vocab_size=32000")
+    assert code == 0
+    count = TransformerConfig.from_preset("xxl", 32000).parameter_count()
+    assert f"parameters  {count:,}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train.stesp=5"], 2, ["train.stesp", "train.steps"]),
+        (["train.batch_size=32.5"], 2, ["train.batch_size", "32.5"]),
+        (["optimizer.lr=nan"], 2, ["optimizer.lr"]),
+        (["data.train=absent.txt"], 2, ["absent.txt"]),
+        (["train.block=64"], 2, ["train.block"]),
+        (["model.vocab_size=100"], 2, ["model.vocab_size"]),
+        (["train.init_from=absent"], 1, ["absent"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_line(run: Run, arguments: list[str], code: int, words: list[str]) -> None:
+    found, _, err = start(run, *arguments)
+    assert found == code, err
+    for word in words:
+        assert word in one_line(err)
+    assert not any(Path("out").glob("checkpoints/step-*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [(b"", "empty"), (b"\xff\xfe\x00bad", "text.txt"), (b"short", "train")],
+    ids=["empty", "binary", "short"],
+)
+def test_unusable_text_is_one_line(run: Run, content: bytes, word: str) -> None:
+    Path("text.txt").write_bytes(content)
+    code, _, err = start(run)
+    assert code in (1, 2)
+    assert word in one_line(err)
+
+
+def test_run_in_a_used_folder_is_refused(run: Run) -> None:
+    start(run)
+    code, _, err = start(run)
+    assert code == 1
+    assert "already holds a run" in one_line(err)
+    assert load_checkpoint("out").step == 12
+
+
+def test_nothing_to_resume_is_one_line(run: Run) -> None:
+    code, _, err = run("resume", "--checkpoint", "absent")
+    assert code == 1
+    assert "does not exist" in one_line(err)
+    Path("empty").mkdir()
+    code, _, err = run("resume", "--checkpoint", "empty")
+    assert code == 1
+    assert "holds no checkpoint" in one_line(err)
+
+
+def test_interrupted_command_exits_3_and_resumes_exactly(run: Run) -> None:
+    start(run, "checkpoint.dir=whole", "train.steps=200")
+    command = [sys.executable, "-m", "tempra.cli.main", "train"]
+    process = subprocess.Popen(
+        [*command, "run", "--config", "config.yaml", "train.steps=200"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(tempra.__file__).parents[1])},
+    )
+    assert process.stdout is not None
+    while "loss" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    assert "interrupted by SIGINT at step" in out
+    assert "tempra train resume --checkpoint out" in out
+    assert run("resume", "--checkpoint", "out")[0] == 0
+    assert losses("out") == losses("whole")
+
+
+def test_undefined_numbers_end_the_run_with_a_report(run: Run) -> None:
+    start(run)
+    checkpoint = Path("out/checkpoints/step-00000012")
+    broken = Path("broken")
+    broken.mkdir()
+    content = bytearray((checkpoint / "model.safetensors").read_bytes())
+    content[-4:] = b"\x00\x00\xc0\x7f"  # a NaN as the last weight
+    (broken / "model.safetensors").write_bytes(bytes(content))
+    code, _, err = start(
+        run, "checkpoint.dir=second", "train.init_from=broken", "train.non_finite_limit=3"
+    )
+    assert code == 1
+    message = one_line(err)
+    assert "3 updates in a row" in message or "4 updates in a row" in message
+    assert "first not finite: parameter" in message
+
+
+def test_quickstart_settings_are_valid_and_join_overrides(run: Run) -> None:
+    from tempra.train.quickstart import load_run_config
+
+    assert load_run_config(None).tokenizer.vocab_size == 1024
+    joined = load_run_config(None, ["tokenizer.kind=char", "train.steps=5"])
+    assert joined.tokenizer.vocab_size is None
+    assert joined.train.steps == 5
+
+
+def test_metrics_are_json_lines(run: Run) -> None:
+    start(run)
+    for line in Path("out/metrics.jsonl").read_text().splitlines():
+        assert isinstance(json.loads(line), dict)
