@@ -128,6 +128,36 @@ def test_flipped_bit_falls_back_and_names_the_file(tmp_path: Path, name: str) ->
     assert load_checkpoint(tmp_path).notes == []
 
 
+def test_no_flipped_bit_of_the_manifest_goes_unseen(tmp_path: Path) -> None:
+    """Not even one in white space, in a file's name or in the digits of a checksum."""
+    path = save_checkpoint(tmp_path, make(2)) / "manifest.json"
+    original = path.read_bytes()
+    for place in range(len(original)):
+        damaged = bytearray(original)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(CheckpointError):
+            verify_folder(path.parent)
+
+
+def test_folder_is_published_whole_by_the_file_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which flushes and renames it, and which the failing writes below reach."""
+    published: list[tuple[str, set[str]]] = []
+    publish = _core.publish_directory
+
+    def spy(temporary: str, final: str) -> None:
+        published.append((final, set(os.listdir(temporary))))
+        assert not os.path.exists(final)
+        publish(temporary, final)
+        assert set(os.listdir(final)) == set(FILES)
+
+    monkeypatch.setattr(_core, "publish_directory", spy)
+    folder = save_checkpoint(tmp_path, make(1))
+    assert published == [(str(folder), set(FILES))]
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
 def test_cut_or_missing_file_falls_back(tmp_path: Path, name: str, kept: float) -> None:
@@ -223,12 +253,12 @@ def count_operations(tmp_path: Path, existing: bool) -> int:
 
 @pytest.mark.parametrize("existing", [False, True], ids=["new", "replacing"])
 @pytest.mark.parametrize(
-    ("error_number", "short_write"),
-    [(errno.ENOSPC, True), (errno.EIO, False)],
+    ("error_number", "short_write", "persistent"),
+    [(errno.ENOSPC, True, True), (errno.EIO, False, False)],
     ids=["full", "broken"],
 )
 def test_every_failing_write_leaves_a_good_checkpoint(
-    tmp_path: Path, error_number: int, short_write: bool, existing: bool
+    tmp_path: Path, error_number: int, short_write: bool, persistent: bool, existing: bool
 ) -> None:
     operations = count_operations(tmp_path, existing)
     assert operations > 20  # every file is created, written, flushed and renamed
@@ -239,7 +269,7 @@ def test_every_failing_write_leaves_a_good_checkpoint(
         if existing:
             store.save(make(2, seed=9))
         before = load_checkpoint(root)
-        _core.set_write_fault(index, error_number, short_write)
+        _core.set_write_fault(index, error_number, short_write, persistent)
         with pytest.raises(CheckpointError, match=re.escape(os.strerror(error_number))):
             store.save(make(2), is_best=True)
         _core.clear_write_fault()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from tempra import _core
 from tempra.checkpoint.contents import REPLACED_SUFFIX, step_of_folder
 from tempra.checkpoint.load import find_checkpoints
 from tempra.checkpoint.save import remove_folder
@@ -34,6 +35,6 @@ def set_aside_after(root: Path, step: int) -> list[Path]:
         number = 1
         while (target := path.with_name(f"{path.name}.set-aside-{number}")).exists():
             number += 1
-        path.rename(target)
+        _core.rename_path(str(path), str(target))
         moved.append(target)
     return moved

@@ -44,10 +44,10 @@ def save_checkpoint(root: str | os.PathLike[str], checkpoint: Checkpoint) -> Pat
     final = root / folder_name(checkpoint.step)
     temporary = root / f".{final.name}.tmp-{os.getpid()}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        _core.make_directories(str(root))
         clean_leftovers(root)
         _check_space(root, checkpoint)
-        temporary.mkdir()
+        _core.make_directories(str(temporary))
         _write_files(temporary, checkpoint, texts)
         _core.publish_directory(str(temporary), str(final))
     except OSError as error:
@@ -119,14 +119,14 @@ def _settle_replaced(replaced: Path) -> None:
     if final.exists():
         remove_folder(replaced)
     else:
-        replaced.rename(final)
+        _core.rename_path(str(replaced), str(final))
 
 
 def _restore_replaced(final: Path) -> None:
     replaced = final.with_name(final.name + REPLACED_SUFFIX)
     try:
         if replaced.exists() and not final.exists():
-            replaced.rename(final)
+            _core.rename_path(str(replaced), str(final))
     except OSError:
         pass  # The loader recognises the folder under its other name.
 
@@ -135,5 +135,5 @@ def remove_folder(folder: Path) -> None:
     """Delete a checkpoint; a crash on the way leaves no half folder that looks like a whole one."""
     doomed = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
+    _core.rename_path(str(folder), str(doomed))
     shutil.rmtree(doomed, ignore_errors=True)

@@ -28,7 +28,6 @@ VERBS: dict[str, Verb] = {
     "generate": Verb("tempra.cli.generate", "let a trained model continue a text"),
     "eval": Verb("tempra.cli.evaluate", "measure how well a trained model predicts a text"),
     "data": Verb("tempra.cli.data", "prepare text for training; look into data files"),
-    "train": Verb("tempra.cli.train", "train a model, continue a run, look at one"),
 }
 
 
