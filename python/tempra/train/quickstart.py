@@ -12,7 +12,7 @@ from tempra.train.overrides import apply_overrides, load_config, parse_override
 
 # A nano model on the standard library's sources: about two minutes on two cores.
 QUICKSTART: dict[str, dict[str, Any]] = {
-    "train": {"steps": 1000, "batch_size": 8, "block": 128},
+    "train": {"steps": 1500, "batch_size": 8, "block": 128},
     "optimizer": {"lr": 2e-3},
     "tokenizer": {"vocab_size": 1024},
     "evaluation": {"batches": 20, "sample_tokens": 100},
@@ -25,8 +25,11 @@ def load_run_config(path: Path | None, overrides: Iterable[str] = ()) -> LlmTrai
     if path is not None:
         return load_config(LlmTrainingConfig, path, overrides)
     values = {section: dict(fields) for section, fields in QUICKSTART.items()}
+    keys = {".".join(parse_override(LlmTrainingConfig, each)[:2]) for each in overrides}
     if any(_brings_tokenizer(override) for override in overrides):
         del values["tokenizer"]
+    if not keys & {"data.train", "evaluation.sample_tokens", "evaluation.sample_prompt"}:
+        values["evaluation"]["sample_prompt"] = "def "  # the text is Python
     return LlmTrainingConfig.from_mapping(apply_overrides(LlmTrainingConfig, values, overrides))
 
 
