@@ -167,8 +167,16 @@ def test_resume_on_changed_text_is_refused(run: Run) -> None:
     Path("text.txt").write_text(TEXT + "More text than before.\n" * 50)
     code, _, err = run("resume", "--checkpoint", "out", "train.steps=20")
     assert code == 1
-    assert "tokens" in one_line(err)
+    assert "the data is not what the checkpoint was trained on" in one_line(err)
     assert load_checkpoint("out").step == 12  # nothing was set aside
+
+
+def test_resume_on_other_text_of_the_same_length_is_refused(run: Run) -> None:
+    start(run)
+    Path("text.txt").write_text(TEXT.replace("brown", "green"))
+    code, _, err = run("resume", "--checkpoint", "out", "train.steps=20")
+    assert code == 1
+    assert "checksum was" in one_line(err)
 
 
 def test_damaged_newest_checkpoint_falls_back_and_says_so(run: Run) -> None:

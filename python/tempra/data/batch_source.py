@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tempra import _core
 from tempra._core import ConfigError
 from tempra.data.batch import IGNORED_LABEL, Batch, FixedRows
 from tempra.data.order import SampleOrder, mix, mix_array
@@ -75,7 +76,14 @@ class TokenSource:
             "block": self.block,
             "random": int(self.mode == "random"),
             "tokens": len(self.dataset),
+            "checksum": self._checksum(),
         }
+
+    def _checksum(self) -> int:
+        """Return one number for the shards' checksums; 0 stands for a shard without a sidecar."""
+        sidecars = (shard.sidecar for shard in self.dataset.shards)
+        each = [0 if sidecar is None else sidecar.crc32 for sidecar in sidecars]
+        return _core.crc32(" ".join(map(str, each)).encode())
 
     def check_state(self, state: Mapping[str, int]) -> None:
         """Raise `ConfigError` if batches would differ from those of the saved run."""
