@@ -27,7 +27,8 @@ struct Config {
 constexpr Config kConfigs[] = {{"ref-nano", 768, 128, 65},
                                {"ref-baby", 16384, 384, 65},
                                {"ref-mid", 2048, 512, 8192},
-                               {"ref-gpt2", 1024, 768, 50304}};
+                               {"ref-gpt2", 1024, 768, 50304},
+                               {"decode", 1, 2048, 8192}};
 
 struct Options {
     std::string config, dtype, layer, kind;  // empty: all

@@ -201,19 +201,49 @@ struct PackSource {
 inline constexpr std::int64_t kPackStrip = 192;
 inline constexpr std::int64_t kPackPrefetchSteps = 8;
 
+namespace gemm_detail {
+
+// One row (bf16 pairs: two rows) of `kCount` columns, all present, to `out` and, kWidth columns
+// later, out + stride, ...
+template <class T, int kWidth, int kCount>
+inline void pack_whole_row(const T* row, std::int64_t k_stride, Packed<T>* out,
+                           std::int64_t stride) {
+    constexpr int kLanesHere = kLanes<Arithmetic<T>>;
+#pragma GCC unroll 16
+    for (int column = 0; column < kCount; column += kLanesHere) {
+        const PackedBits<T> bits =
+            load_column_contiguous<T>(row + column, k_stride, true, kLanesHere);
+        if constexpr (kWidth >= kLanesHere) {
+            std::memcpy(out + column / kWidth * stride + column % kWidth, &bits, sizeof(bits));
+        } else {
+            constexpr std::size_t kBytes = sizeof(bits) * kWidth / kLanesHere;
+            char lanes[sizeof(bits)];
+            std::memcpy(lanes, &bits, sizeof(bits));
+#pragma GCC unroll 4
+            for (int part = 0; part < kLanesHere / kWidth; ++part) {
+                std::memcpy(out + (column / kWidth + part) * stride, lanes + part * kBytes, kBytes);
+            }
+        }
+    }
+}
+
+}  // namespace gemm_detail
+
 // Steps [begin, end) of all columns of a column-contiguous source.
 template <class T, int kWidth>
 void pack_steps(const PackSource<T>& source, std::int64_t begin, std::int64_t end,
                 const Panels<T, kWidth>& panels) {
     constexpr int kLanesHere = kLanes<Arithmetic<T>>;
     constexpr int kStep = kPerStep<T>;
+    constexpr int kUnit = kWidth >= kLanesHere ? kWidth : kLanesHere;  // copied in one go
     constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+    static_assert(kPackStrip % kUnit == 0);
     for (std::int64_t strip = 0; strip < panels.columns; strip += kPackStrip) {
         const std::int64_t strip_end =
             panels.columns - strip < kPackStrip ? panels.columns : strip + kPackStrip;
         for (std::int64_t step = begin; step < end; ++step) {
             const T* row = source.data + step * kStep * source.k_stride;
-            const bool second = step * kStep + 1 < source.k;
+            const bool second = kStep == 1 || step * kStep + 1 < source.k;
             if (step + kPackPrefetchSteps < end) {
                 for (int i = 0; i < kStep; ++i) {
                     const T* ahead = row + (kPackPrefetchSteps * kStep + i) * source.k_stride;
@@ -222,7 +252,17 @@ void pack_steps(const PackSource<T>& source, std::int64_t begin, std::int64_t en
                     }
                 }
             }
-            for (std::int64_t column = strip; column < strip_end; column += kLanesHere) {
+            std::int64_t column = strip;
+            if (second) {
+                Packed<T>* out = panels.data + strip / kWidth * panels.stride + step * kWidth;
+                for (; column + kUnit <= strip_end && column + kUnit <= source.columns;
+                     column += kUnit) {
+                    gemm_detail::pack_whole_row<T, kWidth, kUnit>(row + column, source.k_stride,
+                                                                  out, panels.stride);
+                    out += kUnit / kWidth * panels.stride;
+                }
+            }
+            for (; column < strip_end; column += kLanesHere) {
                 panels.put(step, column,
                            gemm_detail::load_column_contiguous<T>(row + column, source.k_stride,
                                                                   second, source.columns - column));
