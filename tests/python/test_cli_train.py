@@ -120,6 +120,40 @@ def test_resumed_run_repeats_the_whole_one(run: Run, family: str, dtype: str) ->
     assert Path("cut/checkpoints/step-00000012.set-aside-1").is_dir()
 
 
+def test_resumed_run_does_not_depend_on_threads(run: Run) -> None:
+    from tempra import _core
+
+    before = _core.get_num_threads()
+    try:
+        start(run, "checkpoint.dir=whole", "train.threads=2")
+        start(run, "checkpoint.dir=cut", "train.threads=2")
+        step = "cut/checkpoints/step-00000008"
+        assert run("resume", "--checkpoint", step, "train.threads=1")[0] == 0
+    finally:
+        _core.set_num_threads(before)
+    assert losses("cut") == losses("whole")
+
+
+def test_checkpoint_copied_out_of_its_run_continues_beside_itself(run: Run) -> None:
+    start(run)
+    Path("elsewhere").mkdir()
+    Path("out/checkpoints/step-00000008").rename("elsewhere/step-00000008")
+    code, _, err = run("resume", "--checkpoint", "elsewhere/step-00000008")
+    assert code == 0, err
+    assert load_checkpoint("elsewhere").step == 12
+    assert losses("elsewhere") == [record for record in losses("out") if record[1] > 8]
+
+
+def test_another_instruction_set_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tempra.train.resume
+
+    start(run)
+    monkeypatch.setattr(tempra.train.resume, "current_isa", lambda: "abacus")
+    code, out, err = run("resume", "--checkpoint", "out", "train.steps=14")
+    assert code == 0, err
+    assert "here they are abacus" in out
+
+
 def test_finished_run_says_how_to_extend_it_and_extends(run: Run) -> None:
     start(run)
     code, out, _ = run("resume", "--checkpoint", "out")
@@ -335,6 +369,38 @@ def test_interrupted_command_exits_3_and_resumes_exactly(run: Run) -> None:
     assert "tempra train resume --checkpoint out" in out
     assert run("resume", "--checkpoint", "out")[0] == 0
     assert losses("out") == losses("whole")
+
+
+def test_second_signal_stops_at_once_and_loses_no_checkpoint(run: Run) -> None:
+    start(run, "checkpoint.dir=whole", "train.steps=40")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "tempra.cli.main",
+            "train",
+            "run",
+            "--config",
+            "config.yaml",
+            "train.steps=40",
+            "evaluation.interval=0",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(tempra.__file__).parents[1])},
+    )
+    assert process.stdout is not None
+    while "memory" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 3), err
+    code, _, err = run("resume", "--checkpoint", "out")
+    assert code == 0, err
+    steps = [record for record in losses("whole") if record[0] == "step"]
+    assert [record for record in losses("out") if record[0] == "step"] == steps
 
 
 def test_undefined_numbers_end_the_run_with_a_report(run: Run) -> None:

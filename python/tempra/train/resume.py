@@ -6,9 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tempra._core import CheckpointError, ConfigError
+from tempra._core import CheckpointError, ConfigError, current_isa
 from tempra.checkpoint import Checkpoint, load_checkpoint
-from tempra.checkpoint.load import CHECKPOINTS_FOLDER, checkpoints_root, find_checkpoints
+from tempra.checkpoint.load import (
+    CHECKPOINTS_FOLDER,
+    checkpoints_root,
+    find_checkpoints,
+    is_checkpoint_folder,
+)
 from tempra.train.config import LearningRateSchedule, LlmTrainingConfig
 from tempra.train.overrides import load_config, parse_config, parse_override, with_overrides
 from tempra.train.run_folder import CONFIG_FILE
@@ -63,7 +68,7 @@ def prepare_resume(path: Path, overrides: Iterable[str] = ()) -> Resumption:
         )
     recorded = parse_config(LlmTrainingConfig, checkpoint.run_config, f"{path}/{CONFIG_FILE}")
     config = with_overrides(recorded, overrides)
-    notes = [*checkpoint.notes, *_schedule_notes(recorded, config)]
+    notes = [*checkpoint.notes, *_machine_notes(checkpoint), *_schedule_notes(recorded, config)]
     if config.train.steps < checkpoint.step:
         raise ConfigError(
             f"train.steps: got {config.train.steps}, but the checkpoint is of step "
@@ -81,7 +86,8 @@ def run_folder_of(path: Path) -> Path:
         return path.parent
     if path.parent.name == CHECKPOINTS_FOLDER:
         return path.parent.parent
-    return path
+    # A checkpoint that was copied out of its run continues beside itself.
+    return path.parent if is_checkpoint_folder(path) else path
 
 
 def with_recorded_schedule(config: LlmTrainingConfig) -> LlmTrainingConfig:
@@ -112,6 +118,16 @@ def _not_started(folder: Path, overrides: tuple[str, ...]) -> Resumption:
     config = with_overrides(load_config(LlmTrainingConfig, file), overrides)
     note = f"{folder} has no checkpoint yet; starting from the beginning"
     return Resumption(folder, config, None, (note,))
+
+
+def _machine_notes(checkpoint: Checkpoint) -> list[str]:
+    before, now = checkpoint.state.get("isa"), current_isa()
+    if before == now:
+        return []
+    return [
+        f"the run used {before} kernels, here they are {now}: numbers may differ in the last bits "
+        f"(TEMPRA_ISA={before} gives the same ones where the machine has them)"
+    ]
 
 
 def _schedule_notes(recorded: LlmTrainingConfig, config: LlmTrainingConfig) -> list[str]:

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tempra._core import CheckpointError, ConfigError, Generator, Tensor, no_grad
+from tempra._core import (
+    CheckpointError,
+    ConfigError,
+    Generator,
+    Tensor,
+    current_isa,
+    no_grad,
+)
 from tempra.checkpoint import Checkpoint
 from tempra.train.moving_average import ExponentialMovingAverage
 from tempra.train.objective import Objective, PhasedObjective
@@ -117,6 +124,7 @@ class TrainState:
             "step": self.step,
             "epoch": self.epoch,
             "tokens": self.tokens,
+            "isa": current_isa(),
             "generator": dict(self.generator.state()),
             "cursors": dict(self.cursors),
             "data": self.data_fingerprint,
