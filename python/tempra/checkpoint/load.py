@@ -137,7 +137,7 @@ def _read_verified(folder: Path, manifest: Manifest) -> Checkpoint:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        tensors, _ = _core.read_safetensors(str(path))
+        tensors: dict[str, Tensor] = _core.read_safetensors(str(path))[0]
     except (_core.FormatError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     return tensors

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tempra._core import Generator, Tensor
+from tempra._core import DType, Generator, Tensor
 from tempra.train.objective import Objective, PhasedObjective
 from tempra.train.protocols import Optimizer
 from tempra.train.train_state import TrainState
@@ -128,4 +128,4 @@ def _checking(forward: Callable[..., Any], name: str, found: list[str]) -> Calla
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether every element is a finite number."""
-    return bool(np.isfinite(tensor.detach().to("f32").numpy()).all())
+    return bool(np.isfinite(tensor.detach().to(DType.f32).numpy()).all())
