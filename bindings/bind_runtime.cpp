@@ -1,12 +1,52 @@
 // Threads, instruction set, memory.
 #include "bindings.h"
 #include "platform/memory_info.h"
+#include "tempra/profile.h"
 #include "tempra/runtime.h"
 #include "tempra/threads.h"
 
 namespace tempra::python {
 
+namespace {
+
+// `with Profile() as profile: ...` collects; entries() stays readable afterwards.
+struct Profile {
+    std::vector<ProfileEntry> entries;
+};
+
+void bind_profile(py::module_& module) {
+    py::class_<Profile>(module, "Profile",
+                        "Context that counts and times every kernel call of the process.")
+        .def(py::init<>())
+        .def(
+            "__enter__",
+            [](Profile& self) -> Profile& {
+                start_profile();
+                return self;
+            },
+            py::return_value_policy::reference_internal)
+        .def("__exit__",
+             [](Profile& self, const py::args& /*exception*/) {
+                 stop_profile();
+                 self.entries = profile_entries();
+             })
+        .def(
+            "entries",
+            [](const Profile& self) {
+                std::vector<std::tuple<std::string, std::int64_t, double>> rows;
+                for (const ProfileEntry& entry : self.entries) {
+                    rows.emplace_back(entry.name, entry.calls,
+                                      static_cast<double>(entry.nanoseconds) * 1e-9);
+                }
+                return rows;
+            },
+            "(name, calls, seconds), the longest first.");
+}
+
+}  // namespace
+
 void bind_runtime(py::module_& module) {
+    bind_profile(module);
     module.def("get_num_threads", &num_threads, "Threads that take part in a kernel.");
     module.def("set_num_threads", &set_num_threads, py::arg("count"),
                "Sets the number of threads.");

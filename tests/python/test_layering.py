@@ -37,6 +37,7 @@ HEADER_LAYERS = {
     "dtype.h": "memory",
     "error.h": "platform",
     "intrusive_ptr.h": "memory",
+    "profile.h": "profile",
     "random.h": "random",
     "runtime.h": "dispatch",
     "shape.h": "tensor",

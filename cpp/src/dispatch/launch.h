@@ -3,6 +3,7 @@
 
 #include "dispatch/select.h"
 #include "tempra/error.h"
+#include "tempra/profile.h"
 #include "tempra/tensor.h"
 
 namespace tempra {
@@ -15,6 +16,7 @@ void launch(const char* operation, const Tensor& chooser, Kernel KernelTable::*k
     const KernelTable& table = kernels_for(chooser.device(), chooser.dtype());
     TEMPRA_CHECK(DeviceError, table.*kernel != nullptr, "{}: device {} has no kernel for it",
                  operation, chooser.device());
+    const ProfileScope scope(operation);
     check_status((table.*kernel)(KernelContext{}, arguments...), operation, chooser.dtype());
 }
 
