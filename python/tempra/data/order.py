@@ -18,7 +18,7 @@ _Step = Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
 
 _ROUNDS = 6
 # Fewer bits than this leave a Feistel network too few distinct round functions to mix well.
-_SMALLEST_HALF = 4
+_SMALLEST_HALF = 2
 _MASK = (1 << 64) - 1
 
 
