@@ -58,11 +58,13 @@ struct ForwardTask {
 
     const AttentionProblem& problem;
     AttentionSequence sequence;
+    RowPrefetch& prefetch;
     std::int64_t base_key;  // of the packed keys
     Element *keys, *values, *queries, *weights;
     Real *scores, *output, *maximum_score, *sum, *rescale, *keep;
 
-    ForwardTask(const AttentionProblem& p, const AttentionSequence& s) : problem(p), sequence(s) {}
+    ForwardTask(const AttentionProblem& p, const AttentionSequence& s, RowPrefetch& next)
+        : problem(p), sequence(s), prefetch(next) {}
 
     std::int64_t carve(void* base, std::int64_t key_count) {
         ScratchCarver carver(base);
@@ -133,9 +135,7 @@ struct ForwardTask {
                         total += odd;
                         if (keep != nullptr) odd *= load<Real>(keep + (k + 1) * kWidth + lane);
                     }
-                    const VecUint32 pair =
-                        __builtin_convertvector(to_bfloat16_bits(weight), VecUint32) |
-                        (__builtin_convertvector(to_bfloat16_bits(odd), VecUint32) << 16);
+                    const VecUint32 pair = interleave_rows(round_rows(weight, odd));
                     std::memcpy(weights + k / 2 * kWidth + lane, &pair, sizeof(pair));
                 } else {
                     store<Real>(at, weight);
@@ -147,8 +147,7 @@ struct ForwardTask {
         store<Real>(rescale + lane, shrink);
     }
 
-    void add_values(const Strip& strip, std::int64_t key, std::int64_t vectors, bool rescaled,
-                    bool fresh) {
+    void add_values(const Strip& strip, std::int64_t key, std::int64_t vectors, Start start) {
         const std::int64_t dim = padded_dim<Real>(problem.head_dim);
         const std::int64_t lane = strip.first_vector * kLanes<Real>;
         const TileOperands<Element> operands{
@@ -158,9 +157,19 @@ struct ForwardTask {
             weights + strip.begin / Mode::kDepth * kWidth + lane,
             kWidth,
             ceil_divide(strip.end - strip.begin, Mode::kDepth)};
-        product(operands, problem.head_dim, vectors - strip.first_vector,
-                AccumulateSink<Real>{output + lane, kWidth, rescaled ? rescale + lane : nullptr,
-                                     fresh});
+        const std::int64_t live = vectors - strip.first_vector;
+        Real* to = output + lane;
+        switch (start) {
+            case Start::zero:
+                return product(operands, problem.head_dim, live,
+                               OutputSink<Real, Start::zero>{to, kWidth, nullptr});
+            case Start::add:
+                return product(operands, problem.head_dim, live,
+                               OutputSink<Real, Start::add>{to, kWidth, nullptr});
+            case Start::rescale:
+                return product(operands, problem.head_dim, live,
+                               OutputSink<Real, Start::rescale>{to, kWidth, rescale + lane});
+        }
     }
 
     // Queries [q0, q0 + count) of `head` against all keys they see; leaves output, sum and maximum.
@@ -182,18 +191,22 @@ struct ForwardTask {
             Strip strips[kKeyBlock / kLanes<Real> + 1];
             const int strip_count = cut(edge, q0, key, key_end, vectors, strips);
             if (strip_count == 0) continue;
+            prefetch.advance();
             for (int s = 0; s < strip_count; ++s) scores_of(strips[s], key, vectors, edge, mask);
             const bool fresh = !touched && strips[0].first_vector == 0;
             if (!touched && !fresh) clear_output(vectors);
-            if (keep != nullptr) {
-                fill_dropout_mask(dropout, q0, key, key_end - key, vectors * kLanes<Real>, kWidth,
-                                  keep);
+            for (int s = 0; s < strip_count && keep != nullptr; ++s) {
+                const std::int64_t lane = strips[s].first_vector * kLanes<Real>;
+                fill_dropout_mask(dropout, q0 + lane, key + strips[s].begin,
+                                  strips[s].end - strips[s].begin, vectors * kLanes<Real> - lane,
+                                  kWidth, keep + strips[s].begin * kWidth + lane);
             }
             for (std::int64_t v = strips[0].first_vector; v < vectors; ++v) {
                 soften(strips, strip_count, v);
             }
             for (int s = 0; s < strip_count; ++s) {
-                add_values(strips[s], key, vectors, s == 0 && !fresh, s == 0 && fresh);
+                add_values(strips[s], key, vectors,
+                           s > 0 ? Start::add : (fresh ? Start::zero : Start::rescale));
             }
             touched = true;
         }
@@ -246,12 +259,21 @@ struct ForwardTask {
     }
 };
 
+inline void prefetch_forward(const AttentionArguments& a, const AttentionSequence& sequence,
+                             std::int64_t kv_head, std::int64_t group, RowPrefetch& prefetch) {
+    prefetch.add(a.k, sequence.key_begin, sequence.keys, kv_head);
+    prefetch.add(a.v, sequence.key_begin, sequence.keys, kv_head);
+    prefetch.add(a.q, sequence.query_begin, sequence.queries, kv_head * group);
+    prefetch.add(a.out, sequence.query_begin, sequence.queries, kv_head * group);
+}
+
 // One task; false when memory ran out.
 template <class Mode>
 bool forward_chunk(const AttentionArguments& a, const AttentionProblem& problem, std::int64_t s,
-                   std::int64_t kv_head, std::int64_t q_begin, std::int64_t q_end) {
+                   std::int64_t kv_head, std::int64_t q_begin, std::int64_t q_end,
+                   RowPrefetch& prefetch) {
     using T = typename Mode::Storage;
-    ForwardTask<Mode> task(problem, problem.sequence(s));
+    ForwardTask<Mode> task(problem, problem.sequence(s), prefetch);
     const AttentionSequence& sequence = task.sequence;
     q_end = min_of(q_end, sequence.queries);
     if (q_begin >= q_end) return true;
@@ -298,13 +320,20 @@ KernelStatus attention_forward(const AttentionArguments& a) {
     const std::int64_t rows = attention_chunk_rows(problem.max_queries, units, problem.group,
                                                    kForwardTasks, kPanel<Real>);
     const std::int64_t chunks = ceil_divide(problem.max_queries, rows);
+    const std::int64_t tasks = chunks * units;
     int out_of_memory = 0;
-    parallel_for(chunks * units, 1, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(tasks, attention_task_grain(tasks), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
             // Late chunks first: under a causal mask they see the most keys.
             const std::int64_t chunk = chunks - 1 - task / units, unit = task % units;
+            RowPrefetch prefetch;
+            if (task + 1 < end) {
+                const std::int64_t next = (task + 1) % units;
+                prefetch_forward(a, problem.sequence(next / problem.kv_heads),
+                                 next % problem.kv_heads, problem.group, prefetch);
+            }
             if (!forward_chunk<Mode>(a, problem, unit / problem.kv_heads, unit % problem.kv_heads,
-                                     chunk * rows, (chunk + 1) * rows)) {
+                                     chunk * rows, (chunk + 1) * rows, prefetch)) {
                 __atomic_store_n(&out_of_memory, 1, __ATOMIC_RELAXED);
             }
         }

@@ -27,26 +27,15 @@
 namespace tempra::cpu::TEMPRA_ISA {
 namespace {
 
-// Writes rows of a block as they are broadcast by the next product: [key][query].
-template <class Mode>
-[[gnu::always_inline]] inline void store_row(typename Mode::Element* rows, std::int64_t at,
-                                             const Vec<typename Mode::Real>& value) {
-    if constexpr (Mode::kDepth == 2) {
-        store<float>(reinterpret_cast<bfloat16*>(rows) + at, value);
-    } else {
-        store<typename Mode::Real>(rows + at, value);
-    }
-}
-
 // Scores to weights: full precision for dS, rounded rows for dV.
-template <class Mode, bool kMasked>
+template <class Mode, bool kMasked, bool kDropout>
 struct WeightSink : ZeroStart<typename Mode::Real> {
     using Real = typename Mode::Real;
     static constexpr std::int64_t kWidth = kPanel<Real>;
     Real* weights;                        // [key][query]
     typename Mode::Element* weight_rows;  // the same, rounded, after dropout
     const Real* log_sum;                  // per query, base 2
-    const Real* keep;                     // null without dropout
+    const Real* keep;
     Real factor;
     BlockMask<Real> mask;
     std::int64_t first_lane, key;
@@ -63,15 +52,19 @@ struct WeightSink : ZeroStart<typename Mode::Real> {
                 if constexpr (kMasked) weight = mask.apply(key + m + r, lane, weight, Real(0));
                 const std::int64_t at = (key + m + r) * kWidth + lane;
                 store<Real>(weights + at, weight);
-                if (keep != nullptr) weight *= load<Real>(keep + at);
-                if (Mode::kDepth == 2 || keep != nullptr) store_row<Mode>(weight_rows, at, weight);
+                if constexpr (kDropout) weight *= load<Real>(keep + at);
+                if constexpr (Mode::kDepth == 2) {
+                    store<Real>(reinterpret_cast<bfloat16*>(weight_rows) + at, weight);
+                } else if constexpr (kDropout) {
+                    store<Real>(weight_rows + at, weight);
+                }
             }
         }
     }
 };
 
 // dP to dS, in both orders.
-template <class Mode>
+template <class Mode, bool kDropout>
 struct ScoreGradientSink : ZeroStart<typename Mode::Real> {
     using Real = typename Mode::Real;
     static constexpr std::int64_t kWidth = kPanel<Real>;
@@ -91,24 +84,29 @@ struct ScoreGradientSink : ZeroStart<typename Mode::Real> {
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
                 const std::int64_t at = (key + m + r) * kWidth + lane;
-                Vec<Real> gradient = sums[r][v];
-                if (keep != nullptr) gradient *= load<Real>(keep + at) * keep_scale;
-                sums[r][v] = load<Real>(weights + at) * (gradient - shift);
-                store_row<Mode>(rows, at, sums[r][v]);
+                if constexpr (kDropout) sums[r][v] *= load<Real>(keep + at) * keep_scale;
+                sums[r][v] = load<Real>(weights + at) * (sums[r][v] - shift);
+                if constexpr (Mode::kDepth == 1) store<Real>(rows + at, sums[r][v]);
             }
-            if constexpr (Mode::kDepth == 2) {
+            if constexpr (Mode::kDepth == 2) store_pairs(m, lane, v, sums);
+        }
+    }
+
+    template <int kRows, int kVectors>
+    [[gnu::always_inline]] void store_pairs(std::int64_t m, std::int64_t lane, int v,
+                                            Vec<Real> (&sums)[kRows][kVectors]) const {
 #pragma GCC unroll 4
-                for (int r = 0; r < kRows; r += 2) {
-                    VecUint32 pair =
-                        __builtin_convertvector(to_bfloat16_bits(sums[r][v]), VecUint32);
-                    if (r + 1 < kRows) {
-                        pair |= __builtin_convertvector(
-                                    to_bfloat16_bits(sums[r + 1 < kRows ? r + 1 : r][v]), VecUint32)
-                                << 16;
-                    }
-                    std::memcpy(steps + (key + m + r) / 2 * kWidth + lane, &pair, sizeof(pair));
-                }
-            }
+        for (int r = 0; r < kRows; r += 2) {
+            const bool has_odd = r + 1 < kRows;
+            const VecUint32 both =
+                round_rows(sums[r][v], has_odd ? sums[has_odd ? r + 1 : r][v] : Vec<Real>{});
+            HalfVecUint16 halves[2];
+            std::memcpy(halves, &both, sizeof(halves));
+            bfloat16* row = reinterpret_cast<bfloat16*>(rows) + (key + m + r) * kWidth + lane;
+            std::memcpy(row, &halves[0], sizeof(halves[0]));
+            if (has_odd) std::memcpy(row + kWidth, &halves[1], sizeof(halves[1]));
+            const VecUint32 pair = interleave_rows(both);
+            std::memcpy(steps + (key + m + r) / 2 * kWidth + lane, &pair, sizeof(pair));
         }
     }
 };
@@ -125,6 +123,7 @@ struct BackwardTask {
     const AttentionProblem& problem;
     AttentionSequence sequence;
     std::int64_t kv_head;
+    RowPrefetch& prefetch;
     std::int64_t key_begin = 0, key_count = 0;      // of the chunk, as far as any query sees it
     std::int64_t query_begin = 0, query_count = 0;  // of the panels that see any of it
     std::int64_t dim = 0, row_width = 0;            // padded head_dim; elements of a packed row
@@ -221,12 +220,13 @@ struct BackwardTask {
             const std::int64_t left = problem.head_dim - d;
             sum += load_up_to<Real>(out + d, left) * load_up_to<Real>(gradient + d, left);
         }
-        return reduce_add<Real>(sum);
+        return sum_lanes<Real>(sum);
     }
 
     // Keys [begin, end) of the block at `key`, query vectors [first, vectors) of the panel at `q0`.
-    void strip(std::int64_t key, std::int64_t begin, std::int64_t end, std::int64_t q0,
-               std::int64_t first, std::int64_t vectors, bool masked) {
+    void strip(const DropoutPosition& dropout, std::int64_t key, std::int64_t begin,
+               std::int64_t end, std::int64_t q0, std::int64_t first, std::int64_t vectors,
+               bool masked) {
         const std::int64_t lane = first * kLanes<Real>, rows = end - begin, live = vectors - first;
         const std::int64_t k = key - key_begin + begin, panel = (q0 - query_begin) * dim;
         const std::int64_t depth = ceil_divide(problem.head_dim, Mode::kDepth);
@@ -234,28 +234,37 @@ struct BackwardTask {
         const Real factor = static_cast<Real>(problem.scale_magnitude * kLog2E);
         const TileOperands<Element> score{key_rows + k * row_width,     row_width, 1,
                                           query_columns + panel + lane, kWidth,    depth};
-        const Real* sums = log_sum + (q0 - query_begin);
-        if (masked) {
-            product(score, rows, live,
-                    WeightSink<Mode, true>{
-                        {}, weights, weight_rows, sums, keep, factor, mask, lane, begin});
-        } else {
-            product(score, rows, live,
-                    WeightSink<Mode, false>{
-                        {}, weights, weight_rows, sums, keep, factor, mask, lane, begin});
-        }
         const TileOperands<Element> gradient{value_rows + k * row_width,  row_width, 1,
                                              grad_columns + panel + lane, kWidth,    depth};
-        product(gradient, rows, live,
-                ScoreGradientSink<Mode>{{},
-                                        weights,
-                                        gradient_rows,
-                                        gradient_steps,
-                                        delta + (q0 - query_begin),
-                                        keep,
-                                        keep_scale(),
-                                        lane,
-                                        begin});
+        const Real* sums = log_sum + (q0 - query_begin);
+        const auto weigh = [&]<bool kMasked, bool kDropout>() {
+            product(score, rows, live,
+                    WeightSink<Mode, kMasked, kDropout>{
+                        {}, weights, weight_rows, sums, keep, factor, mask, lane, begin});
+        };
+        const auto differentiate = [&]<bool kDropout>() {
+            product(gradient, rows, live,
+                    ScoreGradientSink<Mode, kDropout>{{},
+                                                      weights,
+                                                      gradient_rows,
+                                                      gradient_steps,
+                                                      delta + (q0 - query_begin),
+                                                      keep,
+                                                      keep_scale(),
+                                                      lane,
+                                                      begin});
+        };
+        if (keep == nullptr) {
+            masked ? weigh.template operator()<true, false>()
+                   : weigh.template operator()<false, false>();
+            differentiate.template operator()<false>();
+        } else {
+            fill_dropout_mask(dropout, q0 + lane, key + begin, rows, live * kLanes<Real>, kWidth,
+                              keep + begin * kWidth + lane);
+            masked ? weigh.template operator()<true, true>()
+                   : weigh.template operator()<false, true>();
+            differentiate.template operator()<true>();
+        }
         add_key_side(weight_rows, grad_steps, grad_values, begin, rows, k, panel, lane, live);
         add_key_side(gradient_rows, query_steps, grad_keys, begin, rows, k, panel, lane, live);
         const TileOperands<Element> query_side{
@@ -266,7 +275,7 @@ struct BackwardTask {
             kWidth,
             ceil_divide(rows, Mode::kDepth)};
         product(query_side, problem.head_dim, live,
-                AccumulateSink<Real>{grad_queries + panel + lane, kWidth, nullptr, false});
+                OutputSink<Real, Start::add>{grad_queries + panel + lane, kWidth, nullptr});
     }
 
     // to[key][dim] += sum over the strip's queries of block[key][query] * steps[query][dim]
@@ -283,7 +292,7 @@ struct BackwardTask {
                                                  dim,
                                                  live * kLanes<Real> / Mode::kDepth};
             product(operands, rows, min_of(kTileVectors, vectors - v),
-                    AccumulateSink<Real>{to + k * dim + d, dim, nullptr, false});
+                    OutputSink<Real, Start::add>{to + k * dim + d, dim, nullptr});
         }
     }
 
@@ -297,20 +306,18 @@ struct BackwardTask {
         const std::int64_t q1 = min_of(q0 + kWidth, query_begin + query_count);
         if (q1 <= sequence.first_query(key) || q0 >= sequence.end_query(key_end)) return;
         const std::int64_t vectors = ceil_divide(q1 - q0, kLanes<Real>);
-        if (keep != nullptr) {
-            fill_dropout_mask(dropout, q0, key, key_end - key, vectors * kLanes<Real>, kWidth,
-                              keep);
-        }
+        prefetch.advance();
         const bool edge =
             sequence.causal && (key_end > sequence.end_key(q0) || key < sequence.first_key(q1 - 1));
         if (!edge) {
-            strip(key, 0, key_end - key, q0, 0, vectors, false);
+            strip(dropout, key, 0, key_end - key, q0, 0, vectors, false);
             return;
         }
         for (std::int64_t k = 0; k < key_end - key; k += kLanes<Real>) {
             const std::int64_t first = max_of(0, key + k - sequence.shift - q0) / kLanes<Real>;
             if (first >= vectors) break;
-            strip(key, k, min_of(k + kLanes<Real>, key_end - key), q0, first, vectors, true);
+            strip(dropout, key, k, min_of(k + kLanes<Real>, key_end - key), q0, first, vectors,
+                  true);
         }
     }
 
@@ -398,8 +405,9 @@ struct BackwardPlan {
         return begin < end ? Range{begin, end} : Range{0, 0};
     }
 
-    bool run(std::int64_t chunk, std::int64_t s, std::int64_t kv_head) const {
-        BackwardTask<Mode> task{a, problem, problem.sequence(s), kv_head};
+    bool run(std::int64_t chunk, std::int64_t s, std::int64_t kv_head,
+             RowPrefetch& prefetch) const {
+        BackwardTask<Mode> task{a, problem, problem.sequence(s), kv_head, prefetch};
         const AttentionSequence& sequence = task.sequence;
         const Range queries = queries_of(sequence, chunk);
         const std::int64_t k0 = min_of(chunk * chunk_keys, sequence.keys);
@@ -430,6 +438,19 @@ struct BackwardPlan {
         }
         task.store_keys();
         return true;
+    }
+
+    void prefetch(std::int64_t unit, RowPrefetch& rows) const {
+        const AttentionSequence sequence = problem.sequence(unit / problem.kv_heads);
+        const std::int64_t kv_head = unit % problem.kv_heads, head = kv_head * problem.group;
+        rows.add(a.forward.k, sequence.key_begin, sequence.keys, kv_head);
+        rows.add(a.forward.v, sequence.key_begin, sequence.keys, kv_head);
+        rows.add(a.forward.q, sequence.query_begin, sequence.queries, head);
+        rows.add(a.grad_out, sequence.query_begin, sequence.queries, head);
+        rows.add(a.forward.out, sequence.query_begin, sequence.queries, head);
+        rows.add(a.grad_q, sequence.query_begin, sequence.queries, head);
+        rows.add(a.grad_k, sequence.key_begin, sequence.keys, kv_head);
+        rows.add(a.grad_v, sequence.key_begin, sequence.keys, kv_head);
     }
 
     void zero_keys(std::int64_t row, std::int64_t count, std::int64_t kv_head) const {
@@ -489,11 +510,15 @@ KernelStatus backward(const AttentionBackwardArguments& a) {
     if (!scratch.ok()) return kKernelOutOfMemory;
     plan.partials = scratch.as<Real>();
     int out_of_memory = 0;
-    parallel_for(plan.chunks * plan.units, 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t tasks = plan.chunks * plan.units;
+    parallel_for(tasks, attention_task_grain(tasks), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
+            RowPrefetch prefetch;
+            if (task + 1 < end) plan.prefetch((task + 1) % plan.units, prefetch);
             // Early chunks first: under a causal mask most queries see them.
             const std::int64_t unit = task % plan.units;
-            if (!plan.run(task / plan.units, unit / problem.kv_heads, unit % problem.kv_heads)) {
+            if (!plan.run(task / plan.units, unit / problem.kv_heads, unit % problem.kv_heads,
+                          prefetch)) {
                 __atomic_store_n(&out_of_memory, 1, __ATOMIC_RELAXED);
             }
         }

@@ -18,29 +18,6 @@ namespace {
 constexpr std::int64_t kDecodeQueries = 4;
 constexpr std::int64_t kSplitKeys = 256;
 
-template <int kCount, int kHalf, class Integer>
-struct ButterflyIndices {
-    Integer lane[kCount];
-    constexpr ButterflyIndices() : lane() {
-        for (int i = 0; i < kCount; ++i) lane[i] = static_cast<Integer>(i ^ kHalf);
-    }
-};
-
-// The sum of all lanes, in a fixed tree.
-template <class Real, int kHalf = kLanes<Real> / 2>
-[[gnu::always_inline]] inline Real sum_lanes(const Vec<Real>& v) {
-    using Index = VecInteger<Real>;
-    static constexpr ButterflyIndices<kLanes<Real>, kHalf, decltype(Index{}[0] + 0)> indices{};
-    Index index;
-    std::memcpy(&index, indices.lane, sizeof(index));
-    const Vec<Real> sum = v + __builtin_shuffle(v, index);
-    if constexpr (kHalf > 1) {
-        return sum_lanes<Real, kHalf / 2>(sum);
-    } else {
-        return sum[0];
-    }
-}
-
 template <class T>
 struct DecodeTask {
     using Real = Arithmetic<T>;
@@ -65,16 +42,27 @@ struct DecodeTask {
         }
     }
 
+    // A head's rows lie far apart: the hardware does not see the pattern. Addresses beyond the last
+    // row are harmless.
+    static constexpr std::int64_t kAhead = 24;
+    void prefetch_row(const T* row) const {
+        for (std::int64_t d = 0; d < problem.head_dim; d += 64 / static_cast<int>(sizeof(T))) {
+            __builtin_prefetch(row + d);
+        }
+    }
+
     template <int kRows>
     void score_rows(std::int64_t row) {
         const std::int64_t whole = problem.head_dim / kCount * kCount;
         const Real scale = static_cast<Real>(problem.scale_magnitude * problem.scale_sign);
         const T* from = head_row<const T>(a.k, sequence.key_begin + begin, kv_head);
         for (std::int64_t k = begin; k < end; ++k, from += a.k.strides[0]) {
+            prefetch_row(from + kAhead * a.k.strides[0]);
             Vec<Real> sums[kRows] = {};
             const Real* query = queries + row * dim;
+#pragma GCC unroll 4
             for (std::int64_t d = 0; d < whole; d += kCount) {
-                const Vec<Real> key = load<Real>(from + d);
+                const Vec<Real> key = load_values<Real>(from + d);
                 for (int r = 0; r < kRows; ++r) sums[r] += key * load<Real>(query + r * dim + d);
             }
             if (whole < problem.head_dim) {
@@ -118,8 +106,9 @@ struct DecodeTask {
         const T* from = head_row<const T>(a.v, sequence.key_begin + begin, kv_head) + d;
         const Real* weight = scores + row * kSplitKeys;
         for (std::int64_t k = 0; k < end - begin; ++k, from += a.v.strides[0]) {
+            prefetch_row(from + kAhead * a.v.strides[0]);
             for (int v = 0; v < kVectors; ++v) {
-                const Vec<Real> value = load<Real>(from + v * kCount);
+                const Vec<Real> value = load_values<Real>(from + v * kCount);
                 for (int r = 0; r < kRows; ++r) sums[r][v] += value * weight[r * kSplitKeys + k];
             }
         }

@@ -26,7 +26,7 @@ inline std::int64_t row_elements(std::int64_t head_dim) {
 // Loads up to one vector of values as Real, zero beyond `count`.
 template <class Real, class T>
 [[gnu::always_inline]] inline Vec<Real> load_up_to(const T* p, std::int64_t count) {
-    if (count >= kLanes<Real>) return load<Real>(p);
+    if (count >= kLanes<Real>) return load_values<Real>(p);
     return count > 0 ? load_partial<Real>(p, count) : Vec<Real>{};
 }
 // Up to one vector of bfloat16 pairs; `count` values remain.
@@ -48,9 +48,17 @@ void pack_rows(const typename Mode::Storage* from, std::int64_t stride, std::int
     for (std::int64_t i = 0; i < rows; ++i) {
         const typename Mode::Storage* row = from + i * stride;
         if constexpr (Mode::kDepth == 2) {
-            std::memcpy(to + i * ld, row, static_cast<std::size_t>(head_dim) * sizeof(*row));
-            std::memset(reinterpret_cast<char*>(to + i * ld) + head_dim * 2, 0,
-                        static_cast<std::size_t>(ld * 4 - head_dim * 2));
+            // Half a vector of pairs at a time: `ld` is a multiple of half a vector.
+            for (std::int64_t d = 0; d < ld * 2; d += kLanes<Real>) {
+                HalfVecUint16 half = {};
+                const std::int64_t left = head_dim - d;
+                if (left >= kLanes<Real>) {
+                    std::memcpy(&half, row + d, sizeof(half));
+                } else if (left > 0) {
+                    std::memcpy(&half, row + d, static_cast<std::size_t>(left) * sizeof(*row));
+                }
+                std::memcpy(reinterpret_cast<bfloat16*>(to + i * ld) + d, &half, sizeof(half));
+            }
         } else {
             for (std::int64_t d = 0; d < ld; d += kLanes<Real>) {
                 store<Real>(to + i * ld + d, load_up_to<Real>(row + d, head_dim - d));

@@ -155,6 +155,50 @@ class ScratchCarver {
     std::int64_t used_ = 0;
 };
 
+// Brings the rows that the next task will read or write into the second-level cache, a few at a
+// time during the arithmetic of this one: one head's rows lie far apart, beyond the hardware's own
+// prefetching.
+class RowPrefetch {
+  public:
+    void add(const TensorView& view, std::int64_t row, std::int64_t count, std::int64_t head) {
+        const std::int64_t size = size_of(view.dtype);
+        lists_[lists_used_++] = {static_cast<const char*>(view.data) +
+                                     (row * view.strides[0] + head * view.strides[1]) * size,
+                                 view.strides[0] * size, view.sizes[2] * size,
+                                 min_of(count, kMaximumRows)};
+    }
+    void advance() {
+        std::int64_t budget = kRowsAtOnce;
+        while (list_ < lists_used_ && budget > 0) {
+            const List& list = lists_[list_];
+            for (; row_ < list.rows && budget > 0; ++row_, --budget) {
+                const char* begin = list.base + row_ * list.stride;
+                for (std::int64_t byte = 0; byte < list.bytes; byte += 64) {
+                    __builtin_prefetch(begin + byte, 0, 2);
+                }
+            }
+            if (row_ < list.rows) return;
+            row_ = 0;
+            ++list_;
+        }
+    }
+
+  private:
+    static constexpr std::int64_t kMaximumRows = 512, kRowsAtOnce = 256;
+    struct List {
+        const char* base;
+        std::int64_t stride, bytes, rows;
+    };
+    List lists_[8];
+    int lists_used_ = 0, list_ = 0;
+    std::int64_t row_ = 0;
+};
+
+// Several tasks in a row on one thread, so that each can prefetch for the next.
+inline std::int64_t attention_task_grain(std::int64_t tasks) {
+    return max_of(1, min_of(8, tasks / 64));
+}
+
 KernelStatus attention(const KernelContext& context, const AttentionArguments& arguments);
 KernelStatus attention_backward(const KernelContext& context,
                                 const AttentionBackwardArguments& arguments);

@@ -56,6 +56,24 @@ template <class E>
     return v;
 }
 
+// One vector of stored values as Real.
+template <class Real, class T>
+[[gnu::always_inline]] inline Vec<Real> load_values(const T* p) {
+#if defined(__AVX512F__)
+    if constexpr (__is_same(T, bfloat16)) {
+        // One instruction for the widening, where GCC 12 makes five of load()'s.
+        __m256i raw;
+        std::memcpy(&raw, p, sizeof(raw));
+        return vec_cast<VecFloat>(vec_cast<VecUint32>(_mm512_maskz_cvtepu16_epi32(0xFFFF, raw))
+                                  << 16);
+    } else {
+        return load<Real>(p);
+    }
+#else
+    return load<Real>(p);
+#endif
+}
+
 template <class Real>
 [[gnu::always_inline]] inline void multiply_add(Vec<Real>& sum, Real a, const Vec<Real>& b) {
     sum += a * b;
@@ -78,7 +96,7 @@ struct TileOperands {
     std::int64_t a_row, a_step;  // strides in elements
     const E* b;
     std::int64_t b_step;
-    std::int64_t steps;
+    std::int64_t steps;  // at least 1
 };
 
 template <class E, int kRows, int kVectors, class Sink>
@@ -89,7 +107,11 @@ template <class E, int kRows, int kVectors, class Sink>
     sink.template begin<kRows, kVectors>(m, sums);
     const E* a = o.a + m * o.a_row;
     const E* b = o.b;
-    for (std::int64_t s = 0; s < o.steps; ++s) {
+    std::int64_t steps = o.steps;
+    do {
+        // Opaque, or GCC makes a second loop for a_step == 1 and spills all sums where the two
+        // meet.
+        asm("" : "+r"(a));
         typename ElementOf<E>::Vector columns[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) columns[v] = load_elements(b + v * kLanes<Real>);
@@ -101,7 +123,7 @@ template <class E, int kRows, int kVectors, class Sink>
         }
         a += o.a_step;
         b += o.b_step;
-    }
+    } while (--steps > 0);
     sink.template end<kRows, kVectors>(m, sums);
 }
 
@@ -135,35 +157,43 @@ inline void product(const TileOperands<E>& o, std::int64_t rows, std::int64_t ve
     }
 }
 
-// C += A B, or C = C * column_scale + A B where `column_scale` is given, or C = A B where `fresh`.
+// Every sum starts at 0.
 template <class Real>
-struct AccumulateSink {
-    Real* c;
-    std::int64_t ld;
-    const Real* column_scale;
-    bool fresh;
-
+struct ZeroStart {
     template <int kRows, int kVectors>
-    [[gnu::always_inline]] void begin(std::int64_t m, Vec<Real> (&sums)[kRows][kVectors]) const {
-        if (fresh) {
-#pragma GCC unroll 8
-            for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-                for (int v = 0; v < kVectors; ++v) sums[r][v] = Vec<Real>{};
-            return;
-        }
-        const Real* from = c + m * ld;
+    [[gnu::always_inline]] static void begin(std::int64_t /*m*/,
+                                             Vec<Real> (&sums)[kRows][kVectors]) {
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-            for (int v = 0; v < kVectors; ++v)
-                sums[r][v] = load<Real>(from + r * ld + v * kLanes<Real>);
-        if (column_scale == nullptr) return;
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
-            const Vec<Real> scale = load<Real>(column_scale + v * kLanes<Real>);
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = Vec<Real>{};
+    }
+};
+
+enum class Start { zero, add, rescale };
+
+// C = A B, C += A B, or C = C * column_scale + A B.
+template <class Real, Start kStart>
+struct OutputSink {
+    Real* c;
+    std::int64_t ld;
+    const Real* column_scale;
+
+    template <int kRows, int kVectors>
+    [[gnu::always_inline]] void begin(std::int64_t m, Vec<Real> (&sums)[kRows][kVectors]) const {
+        if constexpr (kStart == Start::zero) {
+            ZeroStart<Real>::begin(m, sums);
+        } else {
+            const Real* from = c + m * ld;
 #pragma GCC unroll 8
-            for (int r = 0; r < kRows; ++r) sums[r][v] *= scale;
+            for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+                for (int v = 0; v < kVectors; ++v) {
+                    sums[r][v] = load<Real>(from + r * ld + v * kLanes<Real>);
+                    if constexpr (kStart == Start::rescale) {
+                        sums[r][v] *= load<Real>(column_scale + v * kLanes<Real>);
+                    }
+                }
         }
     }
     template <int kRows, int kVectors>
@@ -177,16 +207,57 @@ struct AccumulateSink {
     }
 };
 
-template <class Real>
-struct ZeroStart {
-    template <int kRows, int kVectors>
-    [[gnu::always_inline]] static void begin(std::int64_t /*m*/,
-                                             Vec<Real> (&sums)[kRows][kVectors]) {
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = Vec<Real>{};
+template <int kCount, int kHalf, class Integer>
+struct ButterflyIndices {
+    Integer lane[kCount];
+    constexpr ButterflyIndices() : lane() {
+        for (int i = 0; i < kCount; ++i) lane[i] = static_cast<Integer>(i ^ kHalf);
     }
 };
+
+// The sum of all lanes, in a fixed tree.
+template <class Real, int kHalf = kLanes<Real> / 2>
+[[gnu::always_inline]] inline Real sum_lanes(const Vec<Real>& v) {
+    using Index = VecInteger<Real>;
+    static constexpr ButterflyIndices<kLanes<Real>, kHalf, decltype(Index{}[0] + 0)> indices{};
+    Index index;
+    std::memcpy(&index, indices.lane, sizeof(index));
+    const Vec<Real> sum = v + __builtin_shuffle(v, index);
+    if constexpr (kHalf > 1) {
+        return sum_lanes<Real, kHalf / 2>(sum);
+    } else {
+        return sum[0];
+    }
+}
+
+struct InterleaveIndices {
+    std::uint16_t lane[32];
+    constexpr InterleaveIndices() : lane() {
+        for (int i = 0; i < 32; ++i) lane[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * 16);
+    }
+};
+
+// Two rows rounded to bfloat16: side by side (even in the lower half). Pair mode only.
+[[gnu::always_inline]] inline VecUint32 round_rows(const VecFloat& even, const VecFloat& odd) {
+#if defined(__AVX512BF16__)
+    return vec_cast<VecUint32>(_mm512_cvtne2ps_pbh(vec_cast<__m512>(odd), vec_cast<__m512>(even)));
+#else
+    (void)even, (void)odd;
+    return VecUint32{};
+#endif
+}
+
+// From side by side to lane by lane: pairs. Pair mode only.
+[[gnu::always_inline]] inline VecUint32 interleave_rows(const VecUint32& rows) {
+#if defined(__AVX512BF16__)
+    static constexpr InterleaveIndices indices{};
+    __m512i index;
+    std::memcpy(&index, indices.lane, sizeof(index));
+    return vec_cast<VecUint32>(
+        _mm512_maskz_permutexvar_epi16(0xFFFFFFFFU, index, vec_cast<__m512i>(rows)));
+#else
+    return rows;
+#endif
+}
 
 }  // namespace tempra::cpu::TEMPRA_ISA
