@@ -41,7 +41,8 @@ def generate(
     ] = None,
     samples: Annotated[int, Parameter(help="How many continuations to write.")] = 1,
     stop: Annotated[
-        list[str] | None, Parameter(help="End before this text; may be given several times.")
+        list[str] | None,
+        Parameter(help="End before this text; may be given several times.", negative=()),
     ] = None,
 ) -> int:
     """Write the prompt and what the model makes of it, as it comes."""

@@ -12,7 +12,7 @@ from tempra.checkpoint import Checkpoint, load_weights
 from tempra.data.batch_source import TokenSource, validation_batches
 from tempra.data.prepare import PrepareProgress
 from tempra.data.tokenizer import Tokenizer
-from tempra.models import GenerationOptions, Transformer, TransformerConfig, generate_tokens
+from tempra.models import GenerationOptions, Transformer, TransformerConfig
 from tempra.optim.adamw import AdamW
 from tempra.train.callbacks import Callback, EarlyStopping
 from tempra.train.config import LlmTrainingConfig
@@ -26,6 +26,7 @@ from tempra.train.resume import Resumption, with_recorded_schedule
 from tempra.train.run_folder import RunFolder, choose_run_folder
 from tempra.train.sample_text import SampleText
 from tempra.train.shutdown import ShutdownSignals
+from tempra.train.text_generation import stream_text
 from tempra.train.text_source import open_text
 from tempra.train.train_state import TrainState, load_weights_into
 from tempra.train.trainer import Trainer
@@ -101,6 +102,8 @@ class LanguageModelTrainer(Trainer):
         self.context = Context(folder, config.train.seed, config.train.threads).apply()
         text = open_text(config, checkpoint=checkpoint, progress=progress)
         self.tokenizer = text.tokenizer()
+        # A prompt that cannot be encoded is to stop the run now, not at its first sample.
+        self.tokenizer.encode(config.evaluation.sample_prompt or "")
         self.validation = text.dataset("validation") if text.has_validation else None
         if run_folder is not None:
             run_folder.tokenizer_files = self.tokenizer.files()
@@ -164,7 +167,7 @@ class LanguageModelTrainer(Trainer):
         return generate_text(
             self.model,
             self.tokenizer,
-            evaluation.sample_prompt or "\n",
+            evaluation.sample_prompt or "",
             max_tokens=evaluation.sample_tokens,
             seed=self.config.train.seed + step,
         )
@@ -245,8 +248,5 @@ def generate_text(
     model: Transformer, tokenizer: Tokenizer, prompt: str, *, max_tokens: int, seed: int
 ) -> str:
     """Return the prompt and what the model makes of it."""
-    tokens = [int(token) for token in tokenizer.encode(prompt)]
-    options = GenerationOptions(
-        max_tokens=max_tokens, temperature=0.8, top_k=50, seed=seed, end_token=tokenizer.end_of_text
-    )
-    return tokenizer.decode([*tokens, *generate_tokens(model, tokens, options)])
+    options = GenerationOptions(max_tokens=max_tokens, temperature=0.8, top_k=50, seed=seed)
+    return prompt + "".join(stream_text(model, tokenizer, prompt, options))

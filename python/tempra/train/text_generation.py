@@ -21,9 +21,9 @@ def stream_text(
     """Yield the continuation of `prompt` in pieces of whole characters.
 
     Ends at max_tokens, at the tokenizer's end-of-text token, or before the first of the `stop`
-    strings; neither is part of the text. An empty prompt starts from end-of-text, as documents do.
-    Raises ConfigError for an empty stop string, or an empty prompt to a tokenizer without
-    end-of-text.
+    strings; neither is part of the text. An empty prompt starts from end-of-text, as documents do,
+    or where the tokenizer has none from its first token (of characters: the line break, in most
+    texts). Raises ConfigError for an empty stop string.
     """
     if any(not text for text in stop):
         raise ConfigError("generate: a stop string is empty; give at least one character")
@@ -32,12 +32,7 @@ def stream_text(
         chosen = replace(chosen, end_token=tokenizer.end_of_text)
     tokens = [int(token) for token in tokenizer.encode(prompt)]
     if not tokens:
-        if tokenizer.end_of_text is None:
-            raise ConfigError(
-                "generate: the prompt is empty, and this tokenizer has no end-of-text token to "
-                "start from; give a prompt"
-            )
-        tokens = [tokenizer.end_of_text]
+        tokens = [0 if tokenizer.end_of_text is None else tokenizer.end_of_text]
     return _until_stop(_pieces(model, tokenizer, tokens, chosen), tuple(stop))
 
 
