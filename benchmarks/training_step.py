@@ -32,9 +32,9 @@ class Worker:
     def __init__(self, library: str, config: str, dtype: str, threads: int) -> None:
         self.library = library
         arguments = ["--library", library, "--config", config, "--dtype", dtype]
+        arguments += ["--threads", str(threads)]
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "training_worker.py"), *arguments]
-            + ["--threads", str(threads)],
+            [sys.executable, str(HERE / "training_worker.py"), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tempra._core import ConfigError
 
 from tempra import _core
+from tempra._core import ConfigError
 from tempra.data.batch import Batch
 from tempra.data.batch_source import BatchIterator, Mode, TokenSource, validation_batches
 from tempra.data.token_dataset import TokenizedDataset

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tempra._core import CheckpointError
 
 from tempra import _core
+from tempra._core import CheckpointError
 from tempra.checkpoint import (
     Checkpoint,
     CheckpointStore,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tempra._core import ConfigError
 
 import tempra
+from tempra._core import ConfigError
 from tempra.models.presets import PRESETS
 from tempra.train.config import (
     LearningRateSchedule,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tempra._core import ConfigError, FormatError
 
+from tempra._core import ConfigError, FormatError
 from tempra.data import corpus as corpus_module
 from tempra.data.bpe_tokenizer import BpeTokenizer
 from tempra.data.corpus import Corpus, Piece, cut, cutting_place

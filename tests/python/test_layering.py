@@ -28,6 +28,9 @@ CPP_LAYERS: dict[str, set[str]] = {
     "data": {"io", "fused", "optim", "ops", "autograd", "dispatch", "tensor", "memory", "platform"},
 }
 
+# Includes every other public header, and nothing of the library includes it.
+UMBRELLA = CPP / "include" / "tempra" / "tempra.h"
+
 # Layer of a public header that lies in include/tempra itself; the others are in a folder of theirs.
 HEADER_LAYERS = {
     "activation.h": "tensor",
@@ -102,6 +105,14 @@ def test_a_public_header_includes_only_public_headers(path: Path) -> None:
     for included in includes(path):
         assert included.startswith("tempra/"), f"{path}: {included}"
         assert (CPP / "include" / included).exists(), f"{path}: {included}"
+
+
+def test_the_umbrella_header_includes_every_public_header() -> None:
+    others = [path for path in PUBLIC_HEADERS if path != UMBRELLA]
+    names = {str(path.relative_to(CPP / "include")) for path in others}
+    assert set(includes(UMBRELLA)) == names
+    for path in (*SOURCES, *others):
+        assert "tempra/tempra.h" not in includes(path), path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

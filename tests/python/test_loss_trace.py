@@ -1,4 +1,4 @@
-"""Whole training steps: the loss trace of small models equals PyTorch's, and one batch is learned."""
+"""Whole training steps: loss traces of small models equal PyTorch's; one batch is learned."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -39,7 +41,7 @@ every_config = pytest.mark.parametrize("config", CONFIGS, ids=CONFIG_NAMES)
 
 def logits_of(model: Transformer, tokens: list[int], offsets: list[int]) -> np.ndarray:
     positions = np.concatenate(
-        [np.arange(b - a, dtype=np.int32) for a, b in zip(offsets, offsets[1:], strict=False)]
+        [np.arange(b - a, dtype=np.int32) for a, b in itertools.pairwise(offsets)]
     )
     with tempra.no_grad():
         return model(

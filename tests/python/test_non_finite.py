@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tempra._core import Tensor, no_grad
 
+from tempra._core import Tensor, no_grad
 from tempra.checkpoint import load_checkpoint
 from tempra.train.callbacks import Callback, RunView
 from tempra.train.errors import TrainError

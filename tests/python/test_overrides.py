@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tempra._core import ConfigError
 
+from tempra._core import ConfigError
 from tempra.train.config import LearningRateSchedule, TrainingRunConfig
 from tempra.train.overrides import dump_config, load_config, read_config_file, with_overrides
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tempra._core import ConfigError, FormatError
 
 from tempra import _core
+from tempra._core import ConfigError, FormatError
 from tempra.data import corpus as corpus_module
 from tempra.data import prepare as prepare_module
 from tempra.data.bpe_tokenizer import BpeTokenizer

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tempra._core import ConfigError
 
+from tempra._core import ConfigError
 from tempra.data.prepare import Preparation, prepare
 from tempra.data.standard_library import standard_library_sources
 from tempra.data.tokenizer import ByteTokenizer, save_tokenizer

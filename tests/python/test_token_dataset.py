@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tempra._core import ConfigError, FormatError
 
 from tempra import _core
+from tempra._core import ConfigError, FormatError
 from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.token_shard import Sidecar, TokenShard, bounds_path, sidecar_path, write_sidecar
 from tempra.data.tokenizer import ByteTokenizer, CharacterTokenizer

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tempra._core import FormatError
 
+from tempra._core import FormatError
 from tempra.data.bpe_tokenizer import BpeTokenizer
 from tempra.data.tokenizer import (
     DEFINITION_FILE,

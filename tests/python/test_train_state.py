@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tempra._core import CheckpointError
 
 from tempra import _core
+from tempra._core import CheckpointError
 from tempra.checkpoint import load_checkpoint, save_checkpoint
 from tempra.train.callbacks import Callback
 from tempra.train.moving_average import ExponentialMovingAverage

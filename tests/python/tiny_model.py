@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tempra._core import Tensor
 
 from tempra import _core
+from tempra._core import Tensor
 from tempra.nn import Parameter
 from tempra.optim.adamw import AdamW
 from tempra.train.objective import AutoregressiveObjective

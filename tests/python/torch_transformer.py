@@ -1,4 +1,4 @@
-"""The transformer written out in PyTorch, from our parameters by name: the oracle of loss traces."""
+"""The transformer in PyTorch, from our parameters by name: the oracle of loss traces."""
 
 from __future__ import annotations
 

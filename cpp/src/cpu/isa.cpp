@@ -1,5 +1,7 @@
 #include "cpu/isa.h"
 
+#include <algorithm>
+
 #include "tempra/error.h"
 
 namespace tempra::cpu {
@@ -24,18 +26,20 @@ Isa isa_from_name(std::string_view name) {
 }
 
 Isa detect_isa() {
-#if TEMPRA_X86_KERNELS
+#if TEMPRA_ISA_LEVEL >= 1
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                       __builtin_cpu_supports("bmi2");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl");
-    if (avx512 && __builtin_cpu_supports("avx512bf16")) return Isa::avx512_bf16;
-    if (avx512) return Isa::avx512;
-    if (avx2) return Isa::avx2;
-#endif
+    Isa supported = avx2 ? Isa::avx2 : Isa::baseline;
+    if (avx512) supported = Isa::avx512;
+    if (avx512 && __builtin_cpu_supports("avx512bf16")) supported = Isa::avx512_bf16;
+    return std::min(supported, static_cast<Isa>(TEMPRA_ISA_LEVEL));
+#else
     return Isa::baseline;
+#endif
 }
 
 }  // namespace tempra::cpu

@@ -16,9 +16,13 @@ using cpu::Isa;
 std::array<KernelTable, 4> fill_all_tables() {
     std::array<KernelTable, 4> tables;
     cpu::baseline::fill_kernel_table(tables[0]);
-#if TEMPRA_X86_KERNELS
+#if TEMPRA_ISA_LEVEL >= 1
     cpu::avx2::fill_kernel_table(tables[1]);
+#endif
+#if TEMPRA_ISA_LEVEL >= 2
     cpu::avx512::fill_kernel_table(tables[2]);
+#endif
+#if TEMPRA_ISA_LEVEL >= 3
     cpu::avx512_bf16::fill_kernel_table(tables[3]);
 #endif
     return tables;

@@ -1,9 +1,9 @@
 #include "fused/parameter_access.h"
 
+#include "autograd/autograd_record.h"
 #include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
-#include "autograd/autograd_record.h"
 
 namespace tempra {
 

@@ -248,7 +248,7 @@ def _absent_biases(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     if config.bias:
         return {}
     width = config.width
-    shapes = {"transformer.ln_f.bias": (width,)}
+    shapes: dict[str, tuple[int, ...]] = {"transformer.ln_f.bias": (width,)}
     for layer in range(config.layers):
         prefix = f"transformer.h.{layer}"
         for name in _GPT2_VECTORS.values():

@@ -31,6 +31,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Run `forward`."""
         return self.forward(*arguments, **options)
 
     def children(self) -> Iterator[tuple[str, Module]]:
