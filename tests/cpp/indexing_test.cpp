@@ -104,7 +104,8 @@ TEST(Indexing, GatherOfWholeRowsByABroadcastIndex) {
 TEST(Indexing, ScatterAssignsTheLastAndAddsInOrder) {
     for (const cpu::Isa isa : isas_of_this_machine()) {
         std::vector<DType> dtypes = compute_dtypes(isa);
-        if (isa == cpu::Isa::baseline) for (const DType dtype : {DType::i64, DType::i32}) dtypes.push_back(dtype);
+        if (isa == cpu::Isa::baseline)
+            for (const DType dtype : {DType::i64, DType::i32}) dtypes.push_back(dtype);
         for (const DType dtype : dtypes) {
             for (const IndexCase& test : kIndexCases) {
                 for (const Layout layout : kLayouts) {

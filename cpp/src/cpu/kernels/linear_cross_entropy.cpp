@@ -6,11 +6,11 @@
 //   grad_bias += sum over rows of dlogits
 //
 // Three products of 2 * tokens * vocabulary * width; beside them, per logit, one fp32 write and
-// read for the loss, one write and two or three reads for the gradients. A chunk has as many rows as
-// fit in 64 MB of logits, or 512 rows if those fit in 128 MB (but 64 to 1024). Rows of a chunk are
-// split over threads; chunks follow one another, so gradients are added in a fixed order. Labels are
-// checked before anything is written. Chunking as in Hsu et al. 2024 (Liger kernel) and Wijmans et
-// al. 2024 (cut cross-entropy).
+// read for the loss, one write and two or three reads for the gradients. A chunk has as many rows
+// as fit in 64 MB of logits, or 512 rows if those fit in 128 MB (but 64 to 1024). Rows of a chunk
+// are split over threads; chunks follow one another, so gradients are added in a fixed order.
+// Labels are checked before anything is written. Chunking as in Hsu et al. 2024 (Liger kernel) and
+// Wijmans et al. 2024 (cut cross-entropy).
 #include "kernels/compute_dtype.h"
 #include "kernels/cross_entropy_row.h"
 #include "kernels/gemm.h"
