@@ -38,7 +38,7 @@ def main() -> None:
     expect_disabled("AdamW", lambda: AdamW(model.named_parameters()))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "text.txt").write_text("a text to learn from\n" * 500)
-        settings = tempra.TrainingConfig.from_mapping(
+        settings = tempra.LlmTrainingConfig.from_mapping(
             {
                 "data": {"train": [f"{folder}/text.txt"], "cache": f"{folder}/cache"},
                 "tokenizer": {"kind": "byte"},
