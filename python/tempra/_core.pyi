@@ -370,6 +370,18 @@ class AdamW:
     @property
     def step_count(self) -> int: ...
 
+class Profile:
+    """
+    Context that counts and times every kernel call of the process.
+    """
+    def __enter__(self) -> Profile: ...
+    def __exit__(self, *args) -> None: ...
+    def __init__(self) -> None: ...
+    def entries(self) -> list[tuple[str, int, float]]:
+        """
+        (name, calls, seconds), the longest first.
+        """
+
 class TokenBinWriter:
     """
     Writes a token-bin file in pieces; it appears, whole, when finished. Leaving its `with` block by an error discards it.
