@@ -1,18 +1,72 @@
-"""What all tests share."""
+"""What all tests share: a fixed seed, the ISA and threads they found, visible skips, a folder."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("tempra", deadline=None)
 settings.load_profile("tempra")
+
+import tempra
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device", default="cpu", choices=["cpu", "cuda"], help="device whose tests must run"
+    )
+    parser.addoption(
+        "--no-skips", action="store_true", help="a skipped test is a failure, as in CI"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of another device are not selected; a missing oracle is a skip that is listed."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    other_device = [item for item in items if "cuda" in item.keywords]
+    if config.getoption("--device") != "cuda" and other_device:
+        config.hook.pytest_deselected(items=other_device)
+        items[:] = [item for item in items if "cuda" not in item.keywords]
+    for item in items:
+        if "torch" in item.keywords and not has_torch:
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = len(terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_line(f"{skipped} tests did not run: the reasons are listed above")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def fixed_state() -> Iterator[None]:
+    """Seeds every generator; restores instruction set, threads and generator afterwards."""
+    isa = tempra.current_isa()
+    threads = tempra.get_num_threads()
+    state = tempra.default_generator().state()
+    random.seed(0)
+    np.random.seed(0)
+    tempra.manual_seed(0)
+    yield
+    tempra.set_isa(isa)
+    tempra.set_num_threads(threads)
+    tempra.default_generator().set_state(state)
 
 
 @pytest.fixture
