@@ -191,7 +191,9 @@ def normal(shape, mean, deviation, **key):
     radius = np.sqrt(-2 * np.log(unit[:, 0::2] + 2.0**-24))
     angle = 2 * np.pi * unit[:, 1::2]
     pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1)
-    return (mean + deviation * pairs.reshape(rows, -1)[:, :columns]).reshape(shape)
+    return (mean + deviation * pairs.reshape(rows, columns + columns % 2)[:, :columns]).reshape(
+        shape
+    )
 
 
 def dropout(x, probability, **key):

@@ -124,9 +124,9 @@ struct AttentionArguments {
     TensorView q, k, v, out;
     TensorView log_sum_exp;
     TensorView offsets_q, offsets_k;
-    float scale = 1.0F;
-    float dropout_probability = 0.0F;  // of attention weights; row = query row, element = head *
-                                       // max_key_length + key position within the sequence
+    double scale = 1.0;
+    double dropout_probability = 0;  // of attention weights; row = query row, element = head *
+                                     // max_key_length + key position within the sequence
     PhiloxKey dropout_key;
     std::int32_t causal = 1;
     std::int32_t window = 0;  // 0: unlimited; else a query sees only its last `window` keys
@@ -155,9 +155,9 @@ struct LinearCrossEntropyArguments {
     TensorView grad_losses, grad_hidden, grad_weight, grad_bias;
     std::int64_t ignore_index = -100;
     std::int64_t chunk_rows = 0;  // 0: chosen by the kernel from the shapes
-    float label_smoothing = 0.0F;
-    float z_loss = 0.0F;
-    float grad_scale = 1.0F;
+    double label_smoothing = 0;
+    double z_loss = 0;
+    double grad_scale = 1;
     std::int32_t accumulate = 1;
 };
 

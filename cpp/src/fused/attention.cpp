@@ -79,9 +79,8 @@ AttentionArguments arguments_for(const AttentionOptions& options, const Sequence
     AttentionArguments arguments;
     arguments.offsets_q = sequences.offsets_q.view();
     arguments.offsets_k = sequences.offsets_k.view();
-    arguments.scale =
-        static_cast<float>(options.scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim))));
-    arguments.dropout_probability = static_cast<float>(options.dropout_probability);
+    arguments.scale = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim)));
+    arguments.dropout_probability = options.dropout_probability;
     arguments.dropout_key = key;
     arguments.causal = options.causal ? 1 : 0;
     arguments.window = static_cast<std::int32_t>(options.window);

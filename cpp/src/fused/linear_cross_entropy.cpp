@@ -33,8 +33,8 @@ LinearCrossEntropyArguments base_arguments(const Tensor& hidden, const Tensor& w
     arguments.bias = bias.view();
     arguments.labels = labels.view();
     arguments.ignore_index = options.ignore_index;
-    arguments.label_smoothing = static_cast<float>(options.label_smoothing);
-    arguments.z_loss = static_cast<float>(options.z_loss);
+    arguments.label_smoothing = options.label_smoothing;
+    arguments.z_loss = options.z_loss;
     return arguments;
 }
 
@@ -221,7 +221,7 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
     arguments.grad_bias = node->grad_bias.view();
     arguments.accumulate = 0;
     const bool average = options.reduction == Reduction::mean && counted > 0;
-    arguments.grad_scale = average ? 1.0F / static_cast<float>(counted) : 1.0F;
+    arguments.grad_scale = average ? 1.0 / static_cast<double>(counted) : 1.0;
     run(rows, parameter, options, arguments);
     const Tensor result = reduce_losses(losses, counted, options.reduction);
     attach(result, node);

@@ -80,7 +80,7 @@ struct ForwardTask {
         maximum_score = carver.take<Real>(kWidth);
         sum = carver.take<Real>(kWidth);
         rescale = carver.take<Real>(kWidth);
-        keep = problem.dropout_probability > 0.0F ? carver.take<Real>(kKeyBlock * kWidth) : nullptr;
+        keep = problem.dropout_probability > 0 ? carver.take<Real>(kKeyBlock * kWidth) : nullptr;
         return carver.used();
     }
 
@@ -239,7 +239,7 @@ struct ForwardTask {
     // Writes out, and the logarithm of the sum, for the panel's queries.
     void finish(const AttentionArguments& a, std::int64_t head, std::int64_t q0,
                 std::int64_t count) {
-        const double kept = 1.0 - static_cast<double>(problem.dropout_probability);
+        const double kept = 1.0 - problem.dropout_probability;
         const Real keep_scale = static_cast<Real>(kept > 0.0 ? 1.0 / kept : 0.0);
         const std::int64_t row = sequence.query_begin + q0;
         for (std::int64_t i = 0; i < round_up(count, kLanes<Real>); ++i) {

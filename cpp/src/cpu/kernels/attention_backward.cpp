@@ -158,7 +158,7 @@ struct BackwardTask {
         delta = carver.take<Real>(queries);
         row_scale = carver.take<Real>(kWidth);
         weights = carver.take<Real>(block);
-        keep = problem.dropout_probability > 0.0F ? carver.take<Real>(block) : nullptr;
+        keep = problem.dropout_probability > 0 ? carver.take<Real>(block) : nullptr;
         weight_rows = reinterpret_cast<Element*>(weights);
         if (kPairs || keep != nullptr || base == nullptr) {
             weight_rows = carver.take<Element>(block / Mode::kDepth);
@@ -297,7 +297,7 @@ struct BackwardTask {
     }
 
     Real keep_scale() const {
-        const double kept = 1.0 - static_cast<double>(problem.dropout_probability);
+        const double kept = 1.0 - problem.dropout_probability;
         return static_cast<Real>(kept > 0.0 ? 1.0 / kept : 0.0);
     }
 

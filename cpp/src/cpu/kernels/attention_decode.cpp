@@ -277,7 +277,7 @@ KernelStatus decode(const AttentionArguments& a) {
 }  // namespace
 
 bool is_decoding(const AttentionArguments& arguments) {
-    return arguments.max_query_length <= kDecodeQueries && arguments.dropout_probability == 0.0F;
+    return arguments.max_query_length <= kDecodeQueries && arguments.dropout_probability == 0;
 }
 
 KernelStatus attention_decode(const AttentionArguments& arguments) {

@@ -47,7 +47,7 @@ struct AttentionProblem {
     const std::int32_t *offsets_q, *offsets_k;
     std::int64_t offsets_q_stride, offsets_k_stride;
     double scale_magnitude, scale_sign;  // their product is the scale, except that 0 is 1 * 0
-    float dropout_probability;
+    double dropout_probability;
     PhiloxKey dropout_key;
     std::int64_t window;
     bool causal;
@@ -64,11 +64,8 @@ struct AttentionProblem {
           offsets_k(a.offsets_k.as<const std::int32_t>()),
           offsets_q_stride(a.offsets_q.stride(0)),
           offsets_k_stride(a.offsets_k.stride(0)),
-          // A float scale means the real number next to it: in f64, 0.125F is exact and 1/sqrt(D)
-          // is off by 3e-8, the same in forward, backward and the composed form.
-          scale_magnitude(a.scale == 0.0F ? 1.0
-                                          : (a.scale < 0.0F ? -double{a.scale} : double{a.scale})),
-          scale_sign(a.scale == 0.0F ? 0.0 : (a.scale < 0.0F ? -1.0 : 1.0)),
+          scale_magnitude(a.scale == 0 ? 1.0 : (a.scale < 0 ? -a.scale : a.scale)),
+          scale_sign(a.scale == 0 ? 0.0 : (a.scale < 0 ? -1.0 : 1.0)),
           dropout_probability(a.dropout_probability),
           dropout_key(a.dropout_key),
           window(a.window > 0 ? a.window : 0),

@@ -97,7 +97,7 @@ inline DropoutPosition dropout_position(const AttentionProblem& problem,
     return {problem.dropout_key,
             problem.dropout_key.row_offset + static_cast<std::uint32_t>(sequence.query_begin),
             static_cast<std::uint64_t>(head) * static_cast<std::uint64_t>(problem.max_keys),
-            philox_drop_threshold(static_cast<double>(problem.dropout_probability))};
+            philox_drop_threshold(problem.dropout_probability)};
 }
 
 // keep[k][lane] = 1 or 0 for keys [key, key + keys) and `lanes` (a multiple of the vector) queries.

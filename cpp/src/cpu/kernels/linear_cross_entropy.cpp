@@ -191,8 +191,7 @@ KernelStatus run(const KernelContext& context, const LinearCrossEntropyArguments
     const Scratch scratch(chunk_rows * row_bytes);
     if (!scratch.ok()) return kKernelOutOfMemory;
     A* const logits = scratch.as<A>();
-    const LossOptions options{static_cast<double>(a.label_smoothing),
-                              static_cast<double>(a.z_loss)};
+    const LossOptions options{a.label_smoothing, a.z_loss};
     // With no tokens at all one empty chunk still clears the gradients that are to be overwritten.
     for (std::int64_t first = 0; first < tokens || first == 0; first += chunk_rows) {
         const std::int64_t rows = tokens - first < chunk_rows ? tokens - first : chunk_rows;
