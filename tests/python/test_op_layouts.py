@@ -61,11 +61,13 @@ RUNS = [
 ]
 
 
-def run(case: OpCase, tensors: list[Tensor]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def run(
+    case: OpCase, tensors: list[Tensor], constants: list[Tensor] | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Values, and gradients of their sum with respect to leaves of the given strides."""
     leaves = [tensor.requires_grad_(case.differentiable) for tensor in tensors]
-    outputs = case.run(leaves)
-    values = [to_array(output) for output in outputs]
+    outputs = case.run(leaves, constants)
+    values = [to_array(output) * 1.0 for output in outputs]
     followed = [output for output in outputs if output.requires_grad]
     if not followed:
         return values, []
@@ -92,6 +94,31 @@ def test_layout(layout: Callable[[Tensor], Tensor], case: OpCase, dtype: str) ->
     for i, (gradient, expected) in enumerate(zip(gradients, expected_gradients, strict=True)):
         tolerance = 2 * gradient_tolerance(dtype, case.gradient_terms or case.terms) * case.slack
         assert_close(gradient, expected, tolerance, f"gradient {i}")
+
+
+WITH_CONSTANTS = [case for case in SMALL if any(c.ndim and c.dtype != bool for c in case.constants)]
+
+
+@pytest.mark.parametrize("case", WITH_CONSTANTS, ids=[case.id for case in WITH_CONSTANTS])
+def test_strided_indices(case: OpCase) -> None:
+    """Labels, positions, offsets and indices with gaps of large numbers between them."""
+
+    def spread(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 0 or tensor.dtype == tempra.bool_:
+            return tensor
+        buffer = tempra.full((*tensor.shape[:-1], 2 * tensor.shape[-1]), 1 << 20, tensor.dtype)
+        view = buffer[..., ::2]
+        view.copy_(tensor)
+        return view
+
+    arrays = case.arrays()
+    plain = case.constant_tensors()
+    values, gradients = run(case, case.tensors(arrays, "f32"), [spread(c) for c in plain])
+    expected_values, expected_gradients = run(case, case.tensors(arrays, "f32"), plain)
+    for result, expected in zip(
+        [*values, *gradients], [*expected_values, *expected_gradients], strict=True
+    ):
+        np.testing.assert_array_equal(result, expected)
 
 
 def test_layouts_are_what_they_say() -> None:

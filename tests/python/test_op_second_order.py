@@ -61,7 +61,7 @@ THIRD = [
         ("layer_norm", "three"),
         ("rms_norm", "three"),
         ("prod", "last"),
-        ("matmul", "broadcast"),
+        ("cross_entropy", "z-loss"),
         ("attention", "causal"),
         ("swiglu", "three"),
         ("linear_cross_entropy", "smoothing"),

@@ -167,7 +167,7 @@ def test_strided_and_read_only_arrays() -> None:
 
 @pytest.mark.parametrize("dtype", ["f32", "f64", "i64", "u8"])
 def test_dlpack_with_numpy(dtype: str) -> None:
-    t = tempra.arange(6, dtype=dtype).reshape(2, 3)
+    t = tempra.arange(6).to(dtype).reshape(2, 3)
     array = np.from_dlpack(t)
     np.testing.assert_array_equal(array, np.arange(6).reshape(2, 3))
     assert array.ctypes.data == t.data_pointer
@@ -207,8 +207,10 @@ def test_tensor_copies_and_chooses_the_dtype() -> None:
     assert tempra.tensor(copy, "f32").dtype == tempra.float32
     with pytest.raises((DtypeError, ValueError)):
         tempra.tensor([[1], [1, 2]])
-    with pytest.raises(DtypeError, match="not a dtype"):
+    with pytest.raises(TypeError, match="float99"):
         tempra.zeros(2, "float99")
+    with pytest.raises(DtypeError, match="bf16"):
+        tempra.DType("float99")
 
 
 @pytest.mark.parametrize("source", ["f32", "bf16", "f16", "f64", "i64", "i32", "u8", "bool"])

@@ -32,8 +32,9 @@ struct TensorView {
         for (int i = 0; i < dimensions; ++i) count *= sizes[i];
         return count;
     }
-    // True when elements lie back to back in row-major order.
+    // True when elements lie back to back in row-major order (or when there are none).
     [[nodiscard]] constexpr bool is_contiguous() const {
+        if (numel() == 0) return true;
         std::int64_t expected = 1;
         for (int i = dimensions - 1; i >= 0; --i) {
             if (sizes[i] != 1 && strides[i] != expected) return false;

@@ -93,7 +93,11 @@ void BackwardContext::set(int input, Tensor gradient) { results_[input] = std::m
 Tensor BackwardContext::gradient_buffer(int input) {
     const Edge& edge = node_.edges()[input];
     const DType dtype = edge.dtype == DType::f64 ? DType::f64 : DType::f32;
-    if (into_leaves_ && edge.leaf.defined() && edge.dtype == dtype) {
+    const Tensor existing = into_leaves_ && edge.leaf.defined() ? edge.leaf.grad() : Tensor();
+    // Kernels add to contiguous memory of their dtype; another gradient is added to afterwards.
+    const bool fits =
+        !existing.defined() || (existing.dtype() == dtype && existing.is_contiguous());
+    if (into_leaves_ && edge.leaf.defined() && edge.dtype == dtype && fits) {
         Tensor leaf = edge.leaf;
         if (!leaf.grad().defined()) leaf.set_grad(gradient_zeros(edge.sizes, dtype, leaf.device()));
         Tensor target = leaf.grad();

@@ -28,9 +28,8 @@ struct Sequences {
 std::int64_t check_offsets(const char* name, const Tensor& offsets, std::int64_t tokens) {
     TEMPRA_CHECK(DtypeError, offsets.dtype() == DType::i32, "attention: {} has dtype {}; needs i32",
                  name, offsets.dtype());
-    TEMPRA_CHECK(
-        ShapeError, offsets.dimensions() == 1 && offsets.size(0) >= 2 && offsets.is_contiguous(),
-        "attention: {} has shape {}; needs a contiguous [sequences + 1]", name, offsets.sizes());
+    TEMPRA_CHECK(ShapeError, offsets.dimensions() == 1 && offsets.size(0) >= 2,
+                 "attention: {} has shape {}; needs [sequences + 1]", name, offsets.sizes());
     const auto* values = offsets.data_as<std::int32_t>();
     const std::int64_t count = offsets.size(0) - 1;
     TEMPRA_CHECK(ShapeError, values[0] == 0 && values[count] == tokens,
@@ -65,6 +64,8 @@ Sequences sequences_of(const AttentionOptions& options, std::int64_t tokens_q,
     TEMPRA_CHECK(ShapeError, result.offsets_q.size(0) == result.offsets_k.size(0),
                  "attention: offsets_q has {} sequences, offsets_k {}",
                  result.offsets_q.size(0) - 1, result.offsets_k.size(0) - 1);
+    result.offsets_q = contiguous(result.offsets_q);
+    result.offsets_k = contiguous(result.offsets_k);
     result.longest_q = check_offsets("offsets_q", result.offsets_q, tokens_q);
     result.longest_k = check_offsets("offsets_k", result.offsets_k, tokens_k);
     return result;

@@ -202,7 +202,7 @@ Tensor fused_linear(const char* name, const Tensor& x, const std::vector<Tensor>
     const bool keep_input_of_activation = recording && options.activation != Activation::none;
     const Tensor before = keep_input_of_activation ? empty_like(result) : Tensor();
     const Tensor weight = joined(parameters);
-    const Tensor bias = biases.empty() ? Tensor() : joined(biases);
+    const Tensor bias = biases.empty() ? Tensor() : contiguous(joined(biases));
     const Tensor residual = options.residual.defined() ? as_rows(options.residual) : Tensor();
     GemmArguments arguments;
     arguments.a = rows.view();

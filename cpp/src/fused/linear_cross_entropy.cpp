@@ -81,7 +81,7 @@ struct UnreducedLossNode : Node {
     void backward(BackwardContext& context) override {
         const Tensor rows = as_rows(hidden.get(name()));
         const Tensor parameter = parameter_as(weight.get(name()), rows.dtype());
-        const Tensor& offset = bias.get(name());
+        const Tensor offset = bias.defined() ? contiguous(bias.get(name())) : Tensor();
         LinearCrossEntropyArguments arguments =
             base_arguments(rows, parameter, offset, labels.get(name()), options);
         const Tensor grad_losses = reshape(context.contiguous_grad_output(), {rows.size(0)});
@@ -181,12 +181,13 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
     const GradModeGuard off(false);
     const Tensor rows = as_rows(hidden);
     const Tensor parameter = parameter_as(weight, rows.dtype());
+    const Tensor offset = bias.defined() ? contiguous(bias) : bias;
     const Tensor flat_labels = reshape(contiguous(labels), {labels.numel()});
     const DType dtype = statistics_dtype(rows.dtype());
     const Tensor losses = empty({rows.size(0)}, dtype, rows.device());
     const Tensor log_sum_exps = empty({rows.size(0)}, dtype, rows.device());
     LinearCrossEntropyArguments arguments =
-        base_arguments(rows, parameter, bias, flat_labels, options);
+        base_arguments(rows, parameter, offset, flat_labels, options);
     arguments.losses = losses.view();
     arguments.log_sum_exps = log_sum_exps.view();
 

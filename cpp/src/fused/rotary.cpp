@@ -20,9 +20,13 @@ Tensor unit_columns(const Tensor& x) {
 Tensor rotated(const Tensor& x, const Tensor& positions, const Tensor& cosines, const Tensor& sines,
                bool interleaved, bool inverse) {
     const Tensor result = empty(x.sizes(), x.dtype(), x.device());
-    launch("rotary", x, &KernelTable::rotary, unit_columns(x).view(), positions.view(),
-           cosines.view(), sines.view(), std::int32_t{interleaved}, std::int32_t{inverse},
-           result.view());
+    const KernelStatus status =
+        kernels_for(x.device(), x.dtype())
+            .rotary(KernelContext{}, unit_columns(x).view(), positions.view(), cosines.view(),
+                    sines.view(), std::int32_t{interleaved}, std::int32_t{inverse}, result.view());
+    TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
+                 "rotary: a position is outside [0, {})", cosines.size(0));
+    check_status(status, "rotary", x.dtype());
     return result;
 }
 

@@ -27,13 +27,6 @@ void fill(const char* operation, const Tensor& tensor, RandomDistribution distri
     TEMPRA_CHECK(ConfigError, std::isfinite(a) && std::isfinite(b),
                  "{}: parameters {} and {} given; they must be finite", operation, a, b);
     const PhiloxKey key = take_key(generator);
-    if (tensor.dtype() == DType::f16) {
-        const Tensor drawn = empty(tensor.sizes(), DType::f32);
-        launch(operation, drawn, &KernelTable::random_fill, distribution, a, b, key, drawn.view());
-        const GradModeGuard off(false);
-        copy_(tensor, drawn);
-        return;
-    }
     launch(operation, tensor, &KernelTable::random_fill, distribution, a, b, key, tensor.view());
 }
 
