@@ -42,22 +42,12 @@ struct DecodeTask {
         }
     }
 
-    // A head's rows lie far apart: the hardware does not see the pattern. Addresses beyond the last
-    // row are harmless.
-    static constexpr std::int64_t kAhead = 24;
-    void prefetch_row(const T* row) const {
-        for (std::int64_t d = 0; d < problem.head_dim; d += 64 / static_cast<int>(sizeof(T))) {
-            __builtin_prefetch(row + d);
-        }
-    }
-
     template <int kRows>
     void score_rows(std::int64_t row) {
         const std::int64_t whole = problem.head_dim / kCount * kCount;
         const Real scale = static_cast<Real>(problem.scale_magnitude * problem.scale_sign);
         const T* from = head_row<const T>(a.k, sequence.key_begin + begin, kv_head);
         for (std::int64_t k = begin; k < end; ++k, from += a.k.strides[0]) {
-            prefetch_row(from + kAhead * a.k.strides[0]);
             Vec<Real> sums[kRows] = {};
             const Real* query = queries + row * dim;
 #pragma GCC unroll 4
@@ -106,7 +96,6 @@ struct DecodeTask {
         const T* from = head_row<const T>(a.v, sequence.key_begin + begin, kv_head) + d;
         const Real* weight = scores + row * kSplitKeys;
         for (std::int64_t k = 0; k < end - begin; ++k, from += a.v.strides[0]) {
-            prefetch_row(from + kAhead * a.v.strides[0]);
             for (int v = 0; v < kVectors; ++v) {
                 const Vec<Real> value = load_values<Real>(from + v * kCount);
                 for (int r = 0; r < kRows; ++r) sums[r][v] += value * weight[r * kSplitKeys + k];
