@@ -153,6 +153,7 @@ def test_pieces_give_the_tokens_of_the_whole(text: str, limit: int) -> None:
 
 def test_cuts_fall_on_line_ends_then_spaces_then_anywhere() -> None:
     assert cutting_place("aaaaaa\nbbb bbb ccc", 12) == 7
+    assert cutting_place("aaaaaa\nb\n\nbbb ccc", 12) == 7  # not between two line ends
     assert cutting_place("aaaaaaaaa bbbbb cc", 12) == 10
     assert cutting_place("a" * 30, 12) == 12
 
@@ -238,6 +239,16 @@ def test_a_tail_split_loses_nothing_and_keeps_the_order(texts: list[str], fracti
     if rule.kind != "documents":
         assert "".join(sides["train"] + sides["validation"]) == "".join(texts)
         assert len("".join(sides["train"])) == rule.train_characters
+
+
+def test_the_end_of_a_divided_document_stays_with_its_text() -> None:
+    rule = SplitRule("tail", 0.4, train_characters=3)
+    sides = list(rule.assign(iter([Piece("abcde", False), Piece("", True)])))
+    assert sides == [
+        ("train", Piece("abc", False)),
+        ("validation", Piece("de", False)),
+        ("validation", Piece("", True)),
+    ]
 
 
 def test_many_documents_are_split_by_their_content() -> None:

@@ -13,6 +13,7 @@ from tempra import _core
 from tempra._core import ConfigError, FormatError
 from tempra.data import corpus as corpus_module
 from tempra.data import prepare as prepare_module
+from tempra.data import shard_writer as shard_writer_module
 from tempra.data.bpe_tokenizer import BpeTokenizer
 from tempra.data.prepare import PHASES, Preparation, prepare
 from tempra.data.prepared import MANIFEST_FILE, PreparedDataset
@@ -79,6 +80,17 @@ def test_shards_end_with_a_document_and_read_as_one_stream(tmp_path: Path) -> No
     assert split.slice(0, 10**6).tolist() == whole.slice(0, 10**6).tolist()
     assert all(shard.tokens[-1] == 256 for shard in split.shards)
     assert sum(len(shard.bounds()) - 1 for shard in split.shards) == 50
+
+
+def test_checksums_cover_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_writer_module, "_BUFFER_TOKENS", 16)
+    file = write(
+        tmp_path / "a.jsonl", "\n".join(json.dumps({"text": "ten bytes!"}) for _ in "12345")
+    )
+    options: dict[str, Any] = {"tokenizer": "byte", "validation_fraction": 0.0}
+    dataset = run(tmp_path / "out", file, **options).dataset()
+    dataset.verify()
+    assert dataset.slice(0, 100).tolist() == [*b"ten bytes!", 256] * 5
 
 
 def test_pieces_do_not_change_the_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
