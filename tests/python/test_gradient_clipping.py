@@ -7,7 +7,7 @@ import pytest
 
 import tempra
 from tempra import ConfigError, Tensor
-from tempra._core import clip_grad_norm_, clip_grad_value_, gradient_norm
+from tempra.optim import clip_grad_norm_, clip_grad_value_, gradient_norm
 
 
 def parameters() -> list[Tensor]:
