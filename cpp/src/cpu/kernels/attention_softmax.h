@@ -40,7 +40,8 @@ inline constexpr Real kInfinity = static_cast<Real>(__builtin_inff());
     p = p * r + 2.4022119724e-1F;
     p = p * r + 6.9314696706e-1F;
     p = p * r + 1.0000000717e+0F;
-    p = vec_cast<VecFloat>(vec_cast<VecInt32>(p) + (vec_cast<VecInt32>(shifted) << 23));
+    // Unsigned: the sum wraps for NaN and where x is below `low`, both masked after it.
+    p = vec_cast<VecFloat>(vec_cast<VecUint32>(p) + (vec_cast<VecUint32>(shifted) << 23));
     p = x < low ? VecFloat{} : p;
     return x != x ? x : p;
 #endif

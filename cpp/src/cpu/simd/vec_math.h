@@ -81,9 +81,10 @@ struct Reduced {
     VecFloat fraction, exponent;
 };
 [[gnu::always_inline]] inline Reduced reduce(VecFloat x) {
-    const VecInt32 raw = vec_cast<VecInt32>(x);
-    const VecInt32 exponent = (raw - 0x3F3504F3) >> 23;
-    return {vec_cast<VecFloat>(raw - (exponent << 23)) - 1.0F,
+    // Unsigned, because negative x, which the caller masks, would overflow.
+    const VecUint32 raw = vec_cast<VecUint32>(x);
+    const VecInt32 exponent = vec_cast<VecInt32>(raw - 0x3F3504F3U) >> 23;
+    return {vec_cast<VecFloat>(raw - (vec_cast<VecUint32>(exponent) << 23)) - 1.0F,
             __builtin_convertvector(exponent, VecFloat)};
 }
 
