@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import tempra
+
 # How long an example takes depends on what else the machine does.
 settings.register_profile("tempra", deadline=None)
 settings.load_profile("tempra")
-
-import tempra
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -30,6 +30,7 @@
 #include "tempra/ops/sort.h"
 #include "tempra/optim/adamw.h"
 #include "tempra/optim/gradient_clipping.h"
+#include "tempra/profile.h"
 #include "tempra/random.h"
 #include "tempra/runtime.h"
 #include "tempra/shape.h"
