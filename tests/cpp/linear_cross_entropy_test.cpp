@@ -63,8 +63,8 @@ struct LossRun {
             if (o.with_bias) arguments.grad_bias = dbias.vector_view();
         }
         arguments.chunk_rows = o.chunk_rows;
-        arguments.label_smoothing = static_cast<float>(o.smoothing);
-        arguments.z_loss = static_cast<float>(o.z_loss);
+        arguments.label_smoothing = o.smoothing;
+        arguments.z_loss = o.z_loss;
         arguments.grad_scale = o.grad_scale;
         return arguments;
     }
@@ -81,8 +81,8 @@ struct Reference {
           dbias_terms(dbias) {
         const auto vocabulary = static_cast<size_t>(run.o.vocabulary);
         const auto width = static_cast<size_t>(run.o.width);
-        const double eps = static_cast<double>(static_cast<float>(run.o.smoothing));
-        const double z = static_cast<double>(static_cast<float>(run.o.z_loss));
+        const double eps = run.o.smoothing;
+        const double z = run.o.z_loss;
         std::vector<Values> weight;
         for (std::int64_t v = 0; v < run.o.vocabulary; ++v) weight.push_back(run.weight.row(v));
         for (std::int64_t t = 0; t < run.o.tokens; ++t) {
