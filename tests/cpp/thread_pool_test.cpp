@@ -61,9 +61,23 @@ int run_in_child(const Body& body) {
     return -1;
 }
 
+// Ends only when that many threads run chunks at once.
+void meet(int threads) {
+    std::atomic<int> arrived{0};
+    parallel_for(threads, 1, [&](std::int64_t, std::int64_t) {
+        ++arrived;
+        while (arrived < threads) std::this_thread::yield();
+    });
+}
+
 class ThreadPoolTest : public ::testing::Test {
   protected:
-    void SetUp() override { set_num_threads(3); }
+    // The workers are awaited because some tests fork: AddressSanitizer takes locks of its own while
+    // a thread starts, and a child forked at that moment would wait for them for ever.
+    void SetUp() override {
+        set_num_threads(3);
+        meet(3);
+    }
     void TearDown() override {
         set_executor({});
         set_num_threads(2);
@@ -184,12 +198,7 @@ TEST_F(ThreadPoolTest, ManyTinyLoops) {
 TEST_F(ThreadPoolTest, WorkersWakeAfterAPause) {
     for (int round = 0; round < 5; ++round) {
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
-        std::atomic<int> arrived{0};
-        parallel_for(3, 1, [&](std::int64_t, std::int64_t) {
-            ++arrived;
-            while (arrived < 3) std::this_thread::yield();
-        });
-        EXPECT_EQ(arrived, 3);
+        meet(3);
     }
 }
 
@@ -212,12 +221,7 @@ TEST_F(ThreadPoolTest, ForkedChildHasAPoolOfItsOwn) {
         for (int loop = 0; loop < 100; ++loop) {
             if (parallel_sum(1000, 10) != 499'500) return 1;
         }
-        // All three threads must be there, or this never ends.
-        std::atomic<int> arrived{0};
-        parallel_for(3, 1, [&](std::int64_t, std::int64_t) {
-            ++arrived;
-            while (arrived < 3) std::this_thread::yield();
-        });
+        meet(3);
         return 0;
     });
     EXPECT_EQ(status, 0);
