@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tempra import _core
-from tempra.data.token_shard import Sidecar, bounds_path, write_sidecar
+from tempra._core import FormatError
+from tempra.data.token_shard import Sidecar, bounds_path, mask_path, write_sidecar
 from tempra.data.tokenizer import Tokenizer, Tokens
 
 # Small documents are gathered, so that a write is never smaller than this.
 _BUFFER_TOKENS = 1 << 18
 
 TokenType = Literal["u32", "u16"]
+Mask = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class _OpenShard:
         # 64-bit boundaries are written as pairs of little-endian 32-bit words.
         self.bounds = _Column(bounds_path(path), "u32")
         self.documents = 0
+        # A byte for each token, kept until the end: None while every token is learned.
+        self._mask: bytearray | None = None
+        self.mask_crc32: int | None = None
         self._buffer: list[Tokens] = []
         self._starts: list[int] = []
         self.count = 0
@@ -64,7 +70,11 @@ class _OpenShard:
         self._starts.append(self.count)
         self.documents += 1
 
-    def append(self, tokens: Tokens) -> None:
+    def append(self, tokens: Tokens, mask: Mask | None) -> None:
+        if mask is not None and self._mask is None:
+            self._mask = bytearray(b"\1") * self.count
+        if self._mask is not None:
+            self._mask += bytes([1]) * tokens.size if mask is None else mask.tobytes()
         self._buffer.append(tokens)
         self.count += tokens.size
         if self.count - self.tokens.count >= _BUFFER_TOKENS:
@@ -82,6 +92,8 @@ class _OpenShard:
         self.flush()
         self.tokens.finish()
         self.bounds.finish()
+        if self._mask is not None:
+            _, self.mask_crc32 = _core.write_file_atomic(str(mask_path(self.path)), self._mask)
 
 
 class ShardWriter:
@@ -108,18 +120,33 @@ class ShardWriter:
         self._tokens = 0
         self._documents = 0
 
-    def append(self, tokens: Tokens, *, ends_document: bool) -> None:
-        """Add a part of a document."""
+    def append(
+        self, tokens: Tokens, *, ends_document: bool, mask: NDArray[np.generic] | None = None
+    ) -> None:
+        """Add a part of a document; `mask` is 1 for each token to be learned, by default all are.
+
+        The end mark that follows a document is learned when its last token is.
+        """
+        values = None if mask is None else self._check_mask(mask, tokens)
         shard = self._open()
         if not self._in_document:
             shard.begin_document()
-        shard.append(tokens)
+        shard.append(tokens, values)
         self._in_document = not ends_document
         if ends_document:
             if self._end is not None:
-                shard.append(self._end)
+                end_mask = None if values is None else np.append(np.uint8(0), values)[-1:]
+                shard.append(self._end, end_mask)
             if shard.count >= self._shard_tokens:
                 self._close(shard)
+
+    @staticmethod
+    def _check_mask(mask: NDArray[np.generic], tokens: Tokens) -> Mask:
+        if mask.shape != tokens.shape:
+            raise FormatError(f"loss mask: has shape {mask.shape}, its tokens {tokens.shape}")
+        if not np.isin(mask, (0, 1)).all():
+            raise FormatError("loss mask: has values other than 0 and 1")
+        return mask.astype(np.uint8)
 
     def finish(self) -> SplitSummary:
         """Write what is left; a split without text is one empty shard."""
@@ -142,6 +169,7 @@ class ShardWriter:
             crc32=shard.tokens.crc32,
             documents=shard.documents,
             bounds_crc32=shard.bounds.crc32,
+            mask_crc32=shard.mask_crc32,
             vocabulary_size=self._tokenizer.vocab_size,
             end_of_text=self._tokenizer.end_of_text,
             tokenizer_kind=self._tokenizer.kind,

@@ -4,7 +4,8 @@ The tokens are a plain token-bin (little-endian u32, or u16 where the vocabulary
 asked for). The sidecar says what the bytes cannot: type, count, tokenizer, vocabulary, checksums.
 Document boundaries are a file of their own, little-endian u64: the first token of each document and
 then the token count. They are never in the JSON, because a corpus can have billions of documents.
-A token-bin without a sidecar is valid input.
+Where not all tokens are to be learned, `NAME.bin.mask` holds a byte for each token: 1 where the
+model learns to predict it, 0 where it only reads it. A token-bin without a sidecar is valid input.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tempra._core import FormatError
 
 SIDECAR_SUFFIX = ".meta.json"
 BOUNDS_SUFFIX = ".bounds"
+MASK_SUFFIX = ".mask"
 TOKEN_BYTES = {"u32": 4, "u16": 2}
 _LARGEST_SIDECAR = 1 << 20
 
@@ -44,6 +46,8 @@ class Sidecar(BaseModel):
     crc32: Checksum
     documents: Size
     bounds_crc32: Checksum
+    # None: there is no mask, and every token is learned
+    mask_crc32: Checksum | None = None
     vocabulary_size: Annotated[int, Field(ge=1, le=2**32)]
     end_of_text: Checksum | None
     tokenizer_kind: str
@@ -58,6 +62,11 @@ def sidecar_path(shard: Path) -> Path:
 def bounds_path(shard: Path) -> Path:
     """Return the name of the `.bounds` beside a token-bin."""
     return shard.with_name(shard.name + BOUNDS_SUFFIX)
+
+
+def mask_path(shard: Path) -> Path:
+    """Return the name of the `.mask` beside a token-bin."""
+    return shard.with_name(shard.name + MASK_SUFFIX)
 
 
 def write_sidecar(shard: Path, sidecar: Sidecar) -> None:
@@ -138,14 +147,39 @@ class TokenShard:
             raise FormatError(f"{file}: document {int(falling[0])} ends before it begins")
         return bounds
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether only some of the tokens are learned."""
+        return self.sidecar is not None and self.sidecar.mask_crc32 is not None
+
+    def mask(self) -> NDArray[np.uint8] | None:
+        """Return 1 for each token that is learned and 0 for others, mapped; None: all are."""
+        if not self.has_mask:
+            return None
+        file = mask_path(self.path)
+        try:
+            size = file.stat().st_size
+            if size != len(self.tokens):
+                raise FormatError(
+                    f"{file}: has {size} bytes, {len(self.tokens)} tokens need as many"
+                )
+            if size == 0:  # an empty file cannot be mapped
+                return np.zeros(0, dtype=np.uint8)
+            return np.memmap(file, dtype=np.uint8, mode="r")
+        except OSError as error:
+            raise FormatError(f"{file}: cannot be read: {error.strerror}") from None
+
     def verify(self) -> None:
-        """Compare both checksums with the sidecar; raises `FormatError` naming the damaged file."""
+        """Compare checksums with the sidecar; raises `FormatError` naming the damaged file."""
         if self.sidecar is None:
             return
         for file, stated in (
             (self.path, self.sidecar.crc32),
             (bounds_path(self.path), self.sidecar.bounds_crc32),
+            (mask_path(self.path), self.sidecar.mask_crc32),
         ):
+            if stated is None:
+                continue
             found = _core.crc32_file(str(file))
             if found != stated:
                 raise FormatError(
