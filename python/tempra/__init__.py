@@ -81,6 +81,7 @@ _LAZY: dict[str, str] = {
     "TrainingReport": "tempra.train.report",
     "TrainingResult": "tempra.train.report",
     "load_checkpoint": "tempra.checkpoint",
+    "parse_instruction_dataset": "tempra.data.instruction_dataset",
     "read_token_bin_file": "tempra.data.token_bin",
     "save_checkpoint": "tempra.checkpoint",
     "train_with_result": "tempra.train.language_model",

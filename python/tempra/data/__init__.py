@@ -2,7 +2,15 @@
 
 from tempra.data.batch import IGNORED_LABEL, Batch
 from tempra.data.batch_source import BatchIterator, DataLoader, TokenSource, validation_batches
+from tempra.data.conversation import Conversation, Message, PlainText, PreferencePair
 from tempra.data.corpus import Corpus
+from tempra.data.instruction_dataset import (
+    InstructionDataset,
+    MalformedLine,
+    MalformedLinesError,
+    parse_instruction_dataset,
+)
+from tempra.data.instruction_formats import FORMATS, Detection, detect_format
 from tempra.data.order import SampleOrder
 from tempra.data.prepare import Preparation
 from tempra.data.prepared import PreparedDataset
@@ -17,20 +25,31 @@ from tempra.data.tokenizer import (
 )
 
 __all__ = [
+    "FORMATS",
     "IGNORED_LABEL",
     "Batch",
     "BatchIterator",
     "ByteTokenizer",
     "CharacterTokenizer",
+    "Conversation",
     "Corpus",
     "DataLoader",
+    "Detection",
+    "InstructionDataset",
+    "MalformedLine",
+    "MalformedLinesError",
+    "Message",
+    "PlainText",
+    "PreferencePair",
     "Preparation",
     "PreparedDataset",
     "SampleOrder",
     "TokenSource",
     "TokenizedDataset",
     "Tokenizer",
+    "detect_format",
     "load_tokenizer",
+    "parse_instruction_dataset",
     "read_token_bin_file",
     "save_tokenizer",
     "validation_batches",

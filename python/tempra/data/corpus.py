@@ -1,6 +1,6 @@
-"""Text from files, folders, patterns and JSON lines, streamed in pieces of bounded size.
+"""Text from files, folders, patterns and JSON records, streamed in pieces of bounded size.
 
-A document is one text file, one part of it where a separator is given, or one JSON line. Documents
+A document is a text file, one part of it where a separator is given, or a JSON record. Documents
 are handed out as pieces of at most about 256 K characters, cut where a tokenizer would cut as well.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import glob
 import gzip
-import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import IO, cast
 
 from tempra._core import ConfigError, FormatError
+from tempra.data.instruction_records import RecordError, read_text
+from tempra.data.json_records import JSON_SUFFIXES, json_records
 
 PIECE_CHARACTERS = 1 << 18
 _READ_BYTES = 1 << 20
-_LONGEST_LINE = 1 << 28
-_JSON_LINES = (".jsonl", ".ndjson", ".json")
 _BYTE_ORDER_MARK = "\ufeff"
 
 Progress = Callable[[int], None]
@@ -86,8 +85,8 @@ class Corpus:
                 compressed = path.suffix == ".gz"
                 stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if compressed else raw)
                 name = path.with_suffix("") if compressed else path
-                if name.suffix in _JSON_LINES:
-                    texts = json_line_texts(path, stream, self.text_field)
+                if name.suffix in JSON_SUFFIXES:
+                    texts = json_texts(path, stream, self.text_field)
                     pieces: Iterator[Piece] = (
                         piece for text in texts for piece in cut([text], None)
                     )
@@ -210,48 +209,19 @@ def decoded(path: Path, stream: IO[bytes]) -> Iterator[str]:
         rest = block[used:]
 
 
-def json_line_texts(path: Path, stream: IO[bytes], field: str) -> Iterator[str]:
-    """Read the text of each JSON line; raises `FormatError` with file, line number and reason."""
-    offset = 0
-    number = 0
-    while line := stream.readline(_LONGEST_LINE + 1):
-        number += 1
-        if len(line) > _LONGEST_LINE:
-            raise FormatError(f"{path}, line {number}: has more than {_LONGEST_LINE} bytes")
+def json_texts(path: Path, stream: IO[bytes], field: str) -> Iterator[str]:
+    """Read the text of each JSON record; raises `FormatError` with file, line and reason."""
+    for record in json_records(path, stream):
+        place = f"{path}, line {record.line}"
+        if record.problem is not None:
+            raise FormatError(f"{place}: {record.problem}")
+        if not isinstance(record.value, dict):
+            kind = type(record.value).__name__
+            raise FormatError(f"{place}: holds a {kind}, needs an object")
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise FormatError(
-                f"{path}, line {number}: byte {offset + error.start} of the file is not valid "
-                f"UTF-8 ({error.reason})"
-            ) from None
-        offset += len(line)
-        if text.strip():
-            yield _text_of_record(text.rstrip("\r\n"), field, f"{path}, line {number}")
-
-
-def _text_of_record(line: str, field: str, place: str) -> str:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise FormatError(f"{place}: is not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{place}: cannot be read as JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise FormatError(f"{place}: holds a {type(record).__name__}, needs an object")
-    if field not in record:
-        names = ", ".join(repr(name) for name in list(record)[:8]) or "no fields"
-        raise FormatError(f"{place}: has no field {field!r} (it has {names}); set data.text_field")
-    text = record[field]
-    if not isinstance(text, str):
-        raise FormatError(f"{place}: field {field!r} is of type {type(text).__name__}, needs text")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise FormatError(
-            f"{place}: field {field!r} has half a surrogate pair at character {error.start}"
-        ) from None
-    return text
+            yield read_text(record.value, field).text
+        except RecordError as problem:
+            raise FormatError(f"{place}: {problem}") from None
 
 
 def cut(chunks: Iterable[str], separator: str | None) -> Iterator[Piece]:
