@@ -93,43 +93,6 @@ void pack_row_steps(const typename Mode::Storage* from, std::int64_t stride, std
     }
 }
 
-template <int kCount, int kHalf, class Integer>
-struct ShuffleIndices {
-    Integer low[kCount], high[kCount];
-    constexpr ShuffleIndices() : low(), high() {
-        for (int i = 0; i < kCount; ++i) {
-            low[i] = static_cast<Integer>((i & kHalf) != 0 ? kCount + i - kHalf : i);
-            high[i] = static_cast<Integer>((i & kHalf) != 0 ? kCount + i : i + kHalf);
-        }
-    }
-};
-
-template <class V, class IndexVector, class Integer, int kCount, int kHalf>
-[[gnu::always_inline]] inline void transpose_step(V (&v)[kCount]) {
-    static constexpr ShuffleIndices<kCount, kHalf, Integer> indices{};
-    IndexVector low, high;
-    std::memcpy(&low, indices.low, sizeof(low));
-    std::memcpy(&high, indices.high, sizeof(high));
-#pragma GCC unroll 16
-    for (int i = 0; i < kCount; ++i) {
-        if ((i & kHalf) != 0) continue;
-        const V a = v[i], b = v[i + kHalf];
-        v[i] = __builtin_shuffle(a, b, low);
-        v[i + kHalf] = __builtin_shuffle(a, b, high);
-    }
-    if constexpr (kHalf > 1) transpose_step<V, IndexVector, Integer, kCount, kHalf / 2>(v);
-}
-
-// Transposes a square of lanes x lanes in registers.
-template <class V, int kCount>
-[[gnu::always_inline]] inline void transpose(V (&v)[kCount]) {
-    if constexpr (sizeof(V) / kCount == 8) {
-        transpose_step<V, VecInt64, std::int64_t, kCount, kCount / 2>(v);
-    } else {
-        transpose_step<V, VecInt32, std::int32_t, kCount, kCount / 2>(v);
-    }
-}
-
 // `sign` (1, -1 or 0) multiplies every value: exact in every type.
 template <class Mode>
 void pack_columns(const typename Mode::Storage* from, std::int64_t stride, std::int64_t rows,
@@ -154,7 +117,7 @@ void pack_columns(const typename Mode::Storage* from, std::int64_t stride, std::
                                 static_cast<Real>(sign);
                 }
             }
-            transpose(square);
+            transpose<Vector, kCount>(square);
             const std::int64_t count = min_of(kCount, steps - s);
             for (std::int64_t r = 0; r < count; ++r) {
                 std::memcpy(to + (s + r) * kPanel<Real> + i, &square[r], sizeof(Vector));
@@ -176,7 +139,7 @@ void store_transposed(const Real* from, std::int64_t rows, std::int64_t head_dim
                 square[r] = d + r < head_dim ? load<Real>(from + (d + r) * kPanel<Real> + i) * scale
                                              : Vec<Real>{};
             }
-            transpose(square);
+            transpose<Vec<Real>, kCount>(square);
             const std::int64_t count = min_of(kCount, rows - i);
             for (std::int64_t r = 0; r < count; ++r) {
                 T* row = to + (i + r) * stride + d;

@@ -71,7 +71,7 @@ struct BlockMask {
         const auto base = static_cast<decltype(lane[0] + 0)>(key - first_lane);
         const VecInteger<Real> from = VecInteger<Real>{} + (base + lower);
         const VecInteger<Real> to = VecInteger<Real>{} + (base + upper);
-        return (lane >= from) & (lane < to) ? value : broadcast<Real>(masked);
+        return ((lane >= from) & (lane < to)) ? value : broadcast<Real>(masked);
     }
 };
 

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "simd/shuffle.h"
 #include "simd/vec.h"
 
 namespace tempra::cpu::TEMPRA_ISA {
@@ -206,29 +207,6 @@ struct OutputSink {
                 store<Real>(to + r * ld + v * kLanes<Real>, sums[r][v]);
     }
 };
-
-template <int kCount, int kHalf, class Integer>
-struct ButterflyIndices {
-    Integer lane[kCount];
-    constexpr ButterflyIndices() : lane() {
-        for (int i = 0; i < kCount; ++i) lane[i] = static_cast<Integer>(i ^ kHalf);
-    }
-};
-
-// The sum of all lanes, in a fixed tree.
-template <class Real, int kHalf = kLanes<Real> / 2>
-[[gnu::always_inline]] inline Real sum_lanes(const Vec<Real>& v) {
-    using Index = VecInteger<Real>;
-    static constexpr ButterflyIndices<kLanes<Real>, kHalf, decltype(Index{}[0] + 0)> indices{};
-    Index index;
-    std::memcpy(&index, indices.lane, sizeof(index));
-    const Vec<Real> sum = v + __builtin_shuffle(v, index);
-    if constexpr (kHalf > 1) {
-        return sum_lanes<Real, kHalf / 2>(sum);
-    } else {
-        return sum[0];
-    }
-}
 
 struct InterleaveIndices {
     std::uint16_t lane[32];

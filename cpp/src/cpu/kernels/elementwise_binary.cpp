@@ -16,11 +16,11 @@ namespace {
 // NaN wins, from either side.
 template <class V>
 inline V maximum_or_nan(V a, V b) {
-    return (a > b) | (a != a) ? a : b;
+    return ((a > b) | (a != a)) ? a : b;
 }
 template <class V>
 inline V minimum_or_nan(V a, V b) {
-    return (a < b) | (a != a) ? a : b;
+    return ((a < b) | (a != a)) ? a : b;
 }
 
 template <class T>

@@ -75,7 +75,7 @@ BlockFunction arithmetic_unary(UnaryOp op) {
     }
 }
 
-inline float value_of(float16 x) { return float16_to_float(x); }
+[[maybe_unused]] inline float value_of(float16 x) { return float16_to_float(x); }
 template <class T>
 inline auto value_of(T x) {
     if constexpr (__is_same(T, bfloat16)) {

@@ -13,8 +13,7 @@
 // columns; the result does not depend on the cut.
 #pragma once
 
-#include <utility>  // integer_sequence, a type only
-
+#include "simd/shuffle.h"
 #include "simd/vec.h"
 
 namespace tempra::cpu::TEMPRA_ISA {
@@ -52,44 +51,6 @@ template <class T>
 using PackedBits = typename VecOf<Arithmetic<T>>::integer;
 
 namespace gemm_detail {
-
-template <class V, int kWidth, int... kLane>
-inline void exchange(V& upper, V& lower, std::integer_sequence<int, kLane...> /*lanes*/) {
-    constexpr int kCount = sizeof...(kLane);
-#if defined(__clang__)
-    const V a = __builtin_shufflevector(upper, lower,
-                                        ((kLane & kWidth) ? kLane - kWidth + kCount : kLane)...);
-    const V b = __builtin_shufflevector(upper, lower,
-                                        ((kLane & kWidth) ? kLane + kCount : kLane + kWidth)...);
-#else
-    const V a =
-        __builtin_shuffle(upper, lower, V{((kLane & kWidth) ? kLane - kWidth + kCount : kLane)...});
-    const V b =
-        __builtin_shuffle(upper, lower, V{((kLane & kWidth) ? kLane + kCount : kLane + kWidth)...});
-#endif
-    upper = a;
-    lower = b;
-}
-
-template <class V, int kCount, int kWidth>
-inline void transpose_stage(V* rows) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kCount; ++i) {
-        if ((i & kWidth) == 0) {
-            exchange<V, kWidth>(rows[i], rows[i + kWidth],
-                                std::make_integer_sequence<int, kCount>{});
-        }
-    }
-}
-
-// Square transpose in registers: stage w swaps the off-diagonal w x w blocks.
-template <class V, int kCount>
-inline void transpose(V* rows) {
-    transpose_stage<V, kCount, 1>(rows);
-    if constexpr (kCount > 2) transpose_stage<V, kCount, 2>(rows);
-    if constexpr (kCount > 4) transpose_stage<V, kCount, 4>(rows);
-    if constexpr (kCount > 8) transpose_stage<V, kCount, 8>(rows);
-}
 
 // `count` packed elements (at most kLanes) that are adjacent in k, from a k-contiguous source.
 template <class T>
@@ -301,7 +262,7 @@ void pack_transposed(const PackSource<T>& source, std::int64_t column,
                 }
             }
         }
-        gemm_detail::transpose<PackedBits<T>, kLanesHere>(rows);
+        transpose<PackedBits<T>, kLanesHere>(rows);
         if (whole) {
 #pragma GCC unroll 16
             for (int row = 0; row < kLanesHere; ++row) panels.put(step + row, column, rows[row]);

@@ -12,6 +12,7 @@
 
 #include "kernels/gemm_epilogue.h"
 #include "kernels/gemm_pack.h"
+#include "simd/shuffle.h"
 
 namespace tempra::cpu::TEMPRA_ISA {
 
@@ -54,26 +55,6 @@ struct DotArithmetic<bfloat16> {
     }
 };
 #endif
-
-template <int kDistance, class A, int... kLane>
-inline Vec<A> add_rotated(Vec<A> v, std::integer_sequence<int, kLane...> /*lanes*/) {
-    constexpr int kCount = sizeof...(kLane);
-#if defined(__clang__)
-    return v + __builtin_shufflevector(v, v, ((kLane + kDistance) % kCount)...);
-#else
-    return v + __builtin_shuffle(v, VecInteger<A>{((kLane + kDistance) % kCount)...});
-#endif
-}
-
-// Sum of the lanes in a fixed tree, in registers.
-template <class A>
-inline A sum_lanes(Vec<A> v) {
-    constexpr std::make_integer_sequence<int, kLanes<A>> kAll{};
-    if constexpr (kLanes < A >> 8) v = add_rotated<8, A>(v, kAll);
-    if constexpr (kLanes < A >> 4) v = add_rotated<4, A>(v, kAll);
-    if constexpr (kLanes < A >> 2) v = add_rotated<2, A>(v, kAll);
-    return add_rotated<1, A>(v, kAll)[0];
-}
 
 // out[i * out_stride + j] = sum over k of a[i, k] * b[j, k], i < kRows, j < kColumns.
 template <class T, int kRows, int kColumns>

@@ -123,8 +123,8 @@ template <class T>
 inline void add_to(T& target, T value) {
     target = from_arithmetic<T>(to_arithmetic(target) + to_arithmetic(value));
 }
-inline void add_to(std::uint32_t& target, std::uint32_t value) { target += value; }
-inline void add_to(std::uint64_t& target, std::uint64_t value) { target += value; }
+[[maybe_unused]] inline void add_to(std::uint32_t& target, std::uint32_t value) { target += value; }
+[[maybe_unused]] inline void add_to(std::uint64_t& target, std::uint64_t value) { target += value; }
 
 // Bits may stand for elements of any type of their size.
 template <class T>

@@ -62,7 +62,7 @@ struct MaximumOperation {  // NaN wins
     }
     template <class V>
     static V combine(V a, V b) {
-        return (b > a) | (b != b) ? b : a;
+        return ((b > a) | (b != b)) ? b : a;
     }
 };
 struct MinimumOperation {
@@ -76,7 +76,7 @@ struct MinimumOperation {
     }
     template <class V>
     static V combine(V a, V b) {
-        return (b < a) | (b != b) ? b : a;
+        return ((b < a) | (b != b)) ? b : a;
     }
 };
 

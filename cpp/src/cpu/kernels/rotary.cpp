@@ -32,7 +32,7 @@ inline VecFloat swap_pairs(VecFloat v) {
     const VecUint64 pairs = vec_cast<VecUint64>(v);
     return vec_cast<VecFloat>((pairs << 32) | (pairs >> 32));
 }
-inline VecDouble swap_pairs(VecDouble v) {
+[[maybe_unused]] inline VecDouble swap_pairs(VecDouble v) {
     double lanes[kLanes<double>];
     std::memcpy(lanes, &v, sizeof(v));
     for (int i = 0; i < kLanes<double>; i += 2) {

@@ -115,7 +115,7 @@ struct Reduced {
     VecFloat y = log_detail::assemble(reduced);
     y = x == 0.0F ? broadcast<float>(-infinity) : y;
     y = x < 0.0F ? broadcast<float>(__builtin_nanf("")) : y;
-    return (x == infinity) | (x != x) ? x : y;
+    return ((x == infinity) | (x != x)) ? x : y;
 }
 inline VecDouble log(VecDouble x) {
     return map_lanes(x, [](double v) { return std::log(v); });
@@ -129,7 +129,7 @@ inline VecFloat log1p(VecFloat x) {
     VecFloat y = log_detail::assemble(log_detail::reduce(u)) + lost / u;
     y = x == -1.0F ? broadcast<float>(-infinity) : y;
     y = x < -1.0F ? broadcast<float>(__builtin_nanf("")) : y;
-    return (x == infinity) | (x != x) | (x == 0.0F) ? x : y;
+    return ((x == infinity) | (x != x) | (x == 0.0F)) ? x : y;
 }
 inline VecDouble log1p(VecDouble x) {
     return map_lanes(x, [](double v) { return std::log1p(v); });
@@ -153,7 +153,7 @@ inline VecFloat expm1(VecFloat x) {
     const VecFloat scale = vec_cast<VecFloat>((whole + 126) << 23);
     VecFloat y = 2.0F * (scale * p + (scale - 0.5F));
     y = x > high ? broadcast<float>(__builtin_inff()) : y;
-    return (x != x) | (x == 0.0F) ? x : y;
+    return ((x != x) | (x == 0.0F)) ? x : y;
 }
 inline VecDouble expm1(VecDouble x) {
     return map_lanes(x, [](double v) { return std::expm1(v); });
@@ -170,7 +170,7 @@ inline VecFloat tanh(VecFloat x) {
     const VecFloat small = x + x * (square * p);
     const VecFloat large = copy_sign(1.0F - 2.0F / (exp(magnitude + magnitude) + 1.0F), x);
     const VecFloat y = magnitude < 0.625F ? small : large;
-    return (x != x) | (x == 0.0F) ? x : y;
+    return ((x != x) | (x == 0.0F)) ? x : y;
 }
 inline VecDouble tanh(VecDouble x) {
     return map_lanes(x, [](double v) { return std::tanh(v); });
@@ -198,7 +198,7 @@ inline VecFloat erf(VecFloat x) {
     q = q * t + 0.000170552288F;
     const VecFloat large = copy_sign(1.0F - exp(q), x);
     const VecFloat y = magnitude < 0.95F ? small : large;
-    return (x != x) | (x == 0.0F) ? x : y;
+    return ((x != x) | (x == 0.0F)) ? x : y;
 }
 inline VecDouble erf(VecDouble x) {
     return map_lanes(x, [](double v) { return std::erf(v); });

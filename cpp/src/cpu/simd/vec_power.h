@@ -66,18 +66,18 @@ inline VecFloat pow(VecFloat x, VecFloat y) {
     // Zero and infinity: the result is the one or the other, by the sign of y.
     const VecInt32 grows = (magnitude == 0.0F) ^ (y > 0.0F);
     result = degenerate ? (grows ? infinity : VecFloat{}) : result;
-    result = (magnitude == 1.0F) & (absolute(y) == infinity) ? one : result;
+    result = ((magnitude == 1.0F) & (absolute(y) == infinity)) ? one : result;
     // A negative base: odd exponents keep the sign, fractions have no real result.
     const VecInt32 integral = (round(y) == y);
     const VecFloat half = y * 0.5F;
     const VecInt32 odd = integral & (round(half) != half) & (absolute(y) < 16777216.0F);
     const VecInt32 negative = vec_cast<VecInt32>(x) < 0;
     result = negative & odd ? -result : result;
-    result = (x < 0.0F) & (integral == 0) & (magnitude != infinity)
+    result = ((x < 0.0F) & (integral == 0) & (magnitude != infinity))
                  ? broadcast<float>(__builtin_nanf(""))
                  : result;
-    result = (x != x) | (y != y) ? x + y : result;
-    return (y == 0.0F) | (x == 1.0F) ? one : result;
+    result = ((x != x) | (y != y)) ? x + y : result;
+    return ((y == 0.0F) | (x == 1.0F)) ? one : result;
 }
 inline VecDouble pow(VecDouble x, VecDouble y) {
     double bases[kLanes<double>], exponents[kLanes<double>];
