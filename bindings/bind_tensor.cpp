@@ -112,16 +112,8 @@ void bind_dtype(py::module_& module) {
     }
     dtype.def_property_readonly(
         "itemsize", [](DType self) { return size_of(self); }, "Bytes of an element.");
-    dtype.def(py::init([](const std::string& name) {
-        for (int i = 0; i <= static_cast<int>(DType::boolean); ++i) {
-            if (name == name_of(static_cast<DType>(i))) return static_cast<DType>(i);
-        }
-        throw DtypeError(
-            format("dtype: '{}' is not a dtype; choose f32, bf16, f16, f64, i64, i32, u32, "
-                   "u16, u8 or bool",
-                   name));
-    }));
-    py::implicitly_convertible<py::str, DType>();
+    dtype.def(py::init([](const std::string& name) { return dtype_of_name(name); }),
+              py::arg("name"));
 }
 
 void bind_attributes(py::class_<Tensor>& tensor) {
@@ -285,6 +277,21 @@ void bind_operators(py::class_<Tensor>& tensor) {
 }
 
 }  // namespace
+
+DType dtype_of_name(const std::string& name) {
+    constexpr std::pair<const char*, DType> kLongNames[] = {
+        {"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16},
+        {"float64", DType::f64}, {"int64", DType::i64},     {"int32", DType::i32},
+        {"uint32", DType::u32},  {"uint16", DType::u16},    {"uint8", DType::u8}};
+    for (const auto& [long_name, dtype] : kLongNames) {
+        if (name == long_name || name == name_of(dtype)) return dtype;
+    }
+    if (name == name_of(DType::boolean)) return DType::boolean;
+    throw DtypeError(
+        format("dtype: '{}' is not a dtype; choose float32, bfloat16, float16, float64, int64, "
+               "int32, uint32, uint16, uint8 or bool",
+               name));
+}
 
 void bind_tensor(py::module_& module) {
     bind_dtype(module);

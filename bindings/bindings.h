@@ -5,14 +5,19 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "tempra/dtype.h"
 #include "tempra/shape.h"
 #include "tempra/tensor.h"
 
 namespace tempra::python {
 
 namespace py = pybind11;
+
+// "float32" or "f32", and so on; DtypeError for other names.
+[[nodiscard]] DType dtype_of_name(const std::string& name);
 
 void bind_errors(py::module_& module);
 void bind_tensor(py::module_& module);
@@ -39,3 +44,20 @@ using ReleaseGil = py::call_guard<py::gil_scoped_release>;
 [[nodiscard]] Tensor to_operand(const py::object& value, const Tensor& like);
 
 }  // namespace tempra::python
+
+// Wherever a dtype is taken its name will do. Not an implicit conversion, because that would answer
+// an unknown name with a TypeError that lists C++ signatures. Where functions are overloaded names
+// count only in the second round: DType.f32 == "anything" is false, not an error.
+template <>
+struct pybind11::detail::type_caster<tempra::DType> : type_caster_base<tempra::DType> {
+    bool load(handle source, bool convert) {
+        if (!convert || !isinstance<str>(source))
+            return type_caster_base<tempra::DType>::load(source, convert);
+        named_ = tempra::python::dtype_of_name(source.cast<std::string>());
+        value = &named_;
+        return true;
+    }
+
+  private:
+    tempra::DType named_{};
+};
