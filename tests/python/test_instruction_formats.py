@@ -438,7 +438,8 @@ def test_wrong_arguments(tmp_path: Path) -> None:
 
 def test_an_array_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_records_module, "_READ_BYTES", 16)
-    records = [{"text": "é" * number, "n": number * 1.5} for number in range(60)] + [12345678901]
+    records = [{"text": "é" * number, "n": number * 1.5} for number in range(60)]
+    records += [{"text": "x", "n": n} for n in range(20)] + [12345678901 + n for n in range(40)]
     file = tmp_path / "a.json"
     file.write_text(json.dumps(records, ensure_ascii=False, indent=1), encoding="utf-8")
     with open(file, "rb") as stream:

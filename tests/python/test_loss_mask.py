@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tempra._core import FormatError
+from tempra.data.batch import IGNORED_LABEL
+from tempra.data.batch_source import TokenSource, validation_batches
 from tempra.data.shard_writer import ShardWriter
-from tempra.data.token_shard import TokenShard, mask_path
+from tempra.data.token_dataset import TokenizedDataset
+from tempra.data.token_shard import TokenShard, mask_path, sidecar_path
 from tempra.data.tokenizer import ByteTokenizer
 
 
@@ -72,3 +77,71 @@ def test_wrong_masks_are_refused(tmp_path: Path) -> None:
         write(tmp_path, ([1, 2], [0, 2]))
     with pytest.raises(FormatError, match=r"has shape \(1,\), its tokens \(2,\)"):
         write(tmp_path, ([1, 2], [0]))
+
+
+# Masks in batches
+
+
+def masked_dataset(folder: Path) -> TokenizedDataset:
+    shards = write(
+        folder,
+        ([10, 11, 12], [0, 0, 1]),  # stream: 0..3 with the end mark
+        ([20, 21, 22, 23, 24], None),  # 4..9
+        ([30, 31, 32], [0, 1, 0]),  # 10..13
+    )
+    return TokenizedDataset([shard.path for shard in shards])
+
+
+def test_masks_become_ignored_labels(tmp_path: Path) -> None:
+    dataset = masked_dataset(tmp_path)
+    assert len(dataset.shards) == 2
+    expected = [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 0]
+    assert dataset.mask(0, 99).tolist() == expected
+    assert dataset.trained_tokens == sum(expected)
+    stream = dataset.slice(0, 14).tolist()
+    source = TokenSource(dataset, batch_size=2, block=4, seed=0)
+    for index in range(6):
+        batch = source.batch(index)
+        assert batch.valid_tokens == int((batch.labels >= 0).sum())
+        for row in range(2):
+            read = batch.tokens[4 * row : 4 * row + 4].tolist()
+            start = stream.index(read[0]) if read[0] != 256 else None
+            if start is None:
+                continue
+            wanted = [
+                stream[place] if expected[place] else IGNORED_LABEL
+                for place in range(start + 1, start + 5)
+            ]
+            assert batch.labels[4 * row : 4 * row + 4].tolist() == wanted
+
+
+def test_validation_predicts_each_learned_token_once(tmp_path: Path) -> None:
+    dataset = masked_dataset(tmp_path)
+    batches = list(validation_batches(dataset, batch_size=2, block=3))
+    labels = np.concatenate([batch.labels for batch in batches])
+    mask = dataset.mask(1, 13)
+    stream = dataset.slice(1, 13)
+    assert labels.size == 15
+    assert labels[:13].tolist() == np.where(mask == 1, stream, IGNORED_LABEL).tolist()
+    assert labels[13:].tolist() == [IGNORED_LABEL] * 2
+    assert sum(batch.valid_tokens for batch in batches) == int(mask.sum())
+
+
+def test_a_mask_of_zeros_is_refused(tmp_path: Path) -> None:
+    (shard,) = write(tmp_path, ([1, 2, 3], [0, 0, 0]))
+    dataset = TokenizedDataset([shard.path])
+    with pytest.raises(FormatError, match=r"text\.jsonl: the mask of all 4 tokens is zero"):
+        dataset.check_trained("text.jsonl")
+    (tmp_path / "b").mkdir()
+    (shard,) = write(tmp_path / "b", ([1, 2, 3], [0, 1, 0]))
+    TokenizedDataset([shard.path]).check_trained("text.jsonl")
+
+
+def test_verify_reads_the_mask(tmp_path: Path) -> None:
+    (shard,) = write(tmp_path, ([1, 2, 3], [0, 1, 0]))
+    mask_path(shard.path).write_bytes(b"\0\1\2\0")
+    sidecar = json.loads(sidecar_path(shard.path).read_text())
+    sidecar["mask_crc32"] = zlib.crc32(b"\0\1\2\0")
+    sidecar_path(shard.path).write_text(json.dumps(sidecar))
+    with pytest.raises(FormatError, match="the mask of token 2 is 2, needs 0 or 1"):
+        TokenizedDataset([shard.path]).verify()

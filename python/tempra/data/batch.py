@@ -18,8 +18,7 @@ class Batch:
     """Sequences laid end to end. Attention and positions never cross a sequence.
 
     tokens, labels, positions: [tokens]; offsets: [sequences + 1], where each sequence begins and
-    the
-    last one ends. A label of -100 is not trained on; `valid_tokens` counts all other labels.
+    the last one ends. A label of -100 is not trained on; `valid_tokens` counts all other labels.
     """
 
     tokens: Int32Array
@@ -40,13 +39,21 @@ class FixedRows:
         self._offsets.flags.writeable = False
         self._positions.flags.writeable = False
 
-    def batch(self, windows: Int32Array) -> Batch:
-        """Return a batch of windows [rows, block + 1]: each row predicts its own next token."""
+    def batch(self, windows: Int32Array, mask: NDArray[np.uint8] | None = None) -> Batch:
+        """Return a batch of windows [rows, block + 1]: each row predicts its own next token.
+
+        Where the mask, of the same shape, is zero, a token is read but not predicted.
+        """
         rows = windows.shape[0]
+        labels, valid_tokens = windows[:, 1:].flatten(), rows * self.block
+        if mask is not None:
+            learned = mask[:, 1:].reshape(-1) != 0
+            labels[~learned] = IGNORED_LABEL
+            valid_tokens = int(np.count_nonzero(learned))
         return Batch(
             tokens=windows[:, :-1].flatten(),
-            labels=windows[:, 1:].flatten(),
+            labels=labels,
             offsets=self._offsets[: rows + 1],
             positions=self._positions[: rows * self.block],
-            valid_tokens=rows * self.block,
+            valid_tokens=valid_tokens,
         )

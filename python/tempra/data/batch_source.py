@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tempra import _core
 from tempra._core import ConfigError
-from tempra.data.batch import IGNORED_LABEL, Batch, FixedRows
+from tempra.data.batch import Batch, FixedRows
 from tempra.data.order import SampleOrder, mix, mix_array
 from tempra.data.token_dataset import TokenizedDataset
 
@@ -59,7 +59,9 @@ class TokenSource:
         first = index * self.batch_size
         rows = np.arange(first, first + self.batch_size, dtype=np.int64)
         starts = self._block_starts(rows) if self.mode == "blocks" else self._random_starts(rows)
-        return self._rows.batch(self.dataset.windows(starts, self.block + 1))
+        length = self.block + 1
+        mask = self.dataset.mask_windows(starts, length)
+        return self._rows.batch(self.dataset.windows(starts, length), mask)
 
     def __iter__(self) -> BatchIterator:
         return BatchIterator(self)
@@ -179,14 +181,13 @@ def _validation_batch(
     length = rows.block + 1
     available = len(dataset) - int(starts[-1])
     if available >= length:
-        return rows.batch(dataset.windows(starts, length))
-    tail = dataset.windows(starts[-1:], available)
+        return rows.batch(dataset.windows(starts, length), dataset.mask_windows(starts, length))
     padded = np.zeros((starts.size, length), dtype=np.int32)
     padded[:-1] = dataset.windows(starts[:-1], length)
-    padded[-1, :available] = tail
-    batch = rows.batch(padded)
-    missing = length - available
-    batch.labels[batch.labels.size - missing :] = IGNORED_LABEL
-    return Batch(
-        batch.tokens, batch.labels, batch.offsets, batch.positions, batch.valid_tokens - missing
-    )
+    padded[-1, :available] = dataset.windows(starts[-1:], available)
+    # What is padding is not learned, and neither is what the mask leaves out.
+    mask = np.zeros((starts.size, length), dtype=np.uint8)
+    for row, start in enumerate(starts):
+        learned = dataset.mask(int(start), length)
+        mask[row, : learned.size] = learned
+    return rows.batch(padded, mask)

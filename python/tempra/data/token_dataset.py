@@ -45,6 +45,7 @@ class TokenizedDataset:
         lengths = [len(shard) for shard in self.shards]
         # [shards + 1]: the first token of each shard within the stream, and the end
         self._starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._masks = [shard.mask() for shard in self.shards]
         for shard in self.shards:
             if shard.sidecar is None:
                 self._scan(shard)
@@ -90,12 +91,61 @@ class TokenizedDataset:
                 parts.append(shard.tokens[low:high].astype(np.int32))
         return np.concatenate(parts)
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether only a part of the tokens is to be learned."""
+        return any(mask is not None for mask in self._masks)
+
+    def mask(self, start: int, length: int) -> NDArray[np.uint8]:
+        """Return 1 for each token of `slice(start, length)` that is to be learned, else 0."""
+        end = min(start + length, len(self))
+        parts = [np.zeros(0, dtype=np.uint8)]
+        for index, shard in enumerate(self.shards):
+            low = max(start - int(self._starts[index]), 0)
+            high = min(end - int(self._starts[index]), len(shard))
+            if low < high:
+                mask = self._masks[index]
+                every = np.ones(high - low, dtype=np.uint8)
+                parts.append(every if mask is None else mask[low:high])
+        return np.concatenate(parts)
+
+    @property
+    def trained_tokens(self) -> int:
+        """How many tokens are to be learned; reads the whole mask."""
+        return sum(
+            len(shard) if mask is None else int(np.count_nonzero(mask))
+            for shard, mask in zip(self.shards, self._masks, strict=True)
+        )
+
+    def mask_windows(self, starts: NDArray[np.int64], length: int) -> NDArray[np.uint8] | None:
+        """Return the masks of `windows`, [starts, length]; None where all tokens are learned."""
+        if not self.has_mask:
+            return None
+        result = np.empty((starts.size, length), dtype=np.uint8)
+        for row, start in enumerate(starts):
+            result[row] = self.mask(int(start), length)
+        return result
+
+    def check_trained(self, name: str) -> None:
+        """Raise `FormatError` where not a single token is to be learned."""
+        if not self.has_mask:
+            return
+        for start in range(0, len(self), _SCAN_TOKENS):
+            if self.mask(start, _SCAN_TOKENS).any():
+                return
+        raise FormatError(
+            f"{name}: the mask of all {len(self)} tokens is zero, so there is nothing to learn; "
+            "look at the examples with `tempra data preview`, or train on all of them with "
+            "data.train_on=all"
+        )
+
     def verify(self) -> None:
         """Read everything: checksums, document boundaries and every id."""
         for shard in self.shards:
             shard.verify()
             shard.bounds()
             self._scan(shard)
+            _check_mask(shard)
 
     def _check_tokenizer(self, tokenizer: Tokenizer) -> None:
         for shard in self.shards:
@@ -149,3 +199,16 @@ class TokenizedDataset:
             f"{shard.path}: token {token} at position {position} is outside the vocabulary of "
             f"{self.vocabulary_size} tokens"
         )
+
+
+def _check_mask(shard: TokenShard) -> None:
+    """Raise `FormatError` for a mask that has other bytes than 0 and 1."""
+    mask = shard.mask()
+    for start in range(0, len(shard) if mask is not None else 0, _SCAN_TOKENS):
+        assert mask is not None
+        part = mask[start : start + _SCAN_TOKENS]
+        if int(part.max()) > 1:
+            place = start + int(np.argmax(part > 1))
+            raise FormatError(
+                f"{shard.path}: the mask of token {place} is {int(mask[place])}, needs 0 or 1"
+            )
