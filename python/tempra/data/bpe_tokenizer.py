@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from tempra._core import FormatError
+from tempra._core import ConfigError, FormatError
 from tempra.data.tokenizer import (
     DEFINITION_FILE,
     END_OF_TEXT,
@@ -55,11 +55,19 @@ class BpeTokenizer:
         self._token_bytes: list[bytes] | None = None
 
     @classmethod
-    def train(cls, texts: Iterator[str], vocab_size: int) -> BpeTokenizer:
-        """Learn byte-level word pieces from a stream of texts.
+    def train(
+        cls, texts: Iterator[str], vocab_size: int, *, marks: Sequence[str] = ()
+    ) -> BpeTokenizer:
+        """Learn byte-level word pieces from a stream of texts; `marks` become tokens as well.
 
         The result can have fewer tokens than asked when the text has no more pairs that repeat.
         """
+        needed = 257 + len(marks)
+        if vocab_size < needed:
+            raise ConfigError(
+                f"tokenizer.vocab_size: got {vocab_size}, needs at least {needed}: 256 bytes, the "
+                f"end mark and {len(marks)} marks of the template"
+            )
         pieces = tokenizers.pre_tokenizers.ByteLevel
         backend = tokenizers.Tokenizer(tokenizers.models.BPE())
         backend.pre_tokenizer = pieces(add_prefix_space=False)
@@ -67,7 +75,7 @@ class BpeTokenizer:
         trainer = tokenizers.trainers.BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=2,
-            special_tokens=[END_OF_TEXT],
+            special_tokens=[END_OF_TEXT, *marks],
             initial_alphabet=sorted(pieces.alphabet()),
             show_progress=False,
         )
@@ -124,6 +132,18 @@ class BpeTokenizer:
         if self._is_byte_level():
             return ByteStream(self._bytes_of_tokens())
         return _DifferenceStream(self)
+
+    def control_token(self, mark: str) -> int | None:
+        """Return the token of a mark that the vocabulary has as one."""
+        if mark == END_OF_TEXT and self.end_of_text is not None:
+            return self.end_of_text  # published tokenizers have other names for it
+        token = self._backend.token_to_id(mark)
+        return token if token in self._backend.get_added_tokens_decoder() else None
+
+    def control_text(self, token: int) -> str | None:
+        """Return the mark that a token stands for."""
+        added = self._backend.get_added_tokens_decoder().get(token)
+        return added.content if added is not None and added.special else None
 
     def files(self) -> dict[str, bytes]:
         """Return the files that `load_tokenizer` needs, by name."""

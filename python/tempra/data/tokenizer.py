@@ -54,6 +54,12 @@ class Tokenizer(Protocol):
     def stream(self) -> TokenStream:
         """Return a decoder for tokens that arrive one at a time."""
 
+    def control_token(self, mark: str) -> int | None:
+        """Return the token of a mark such as <|im_end|>; <|endoftext|> asks for the end mark."""
+
+    def control_text(self, token: int) -> str | None:
+        """Return the mark that a token stands for; None for tokens of ordinary text."""
+
     def files(self) -> dict[str, bytes]:
         """Return the files that `load_tokenizer` needs, by name."""
 
@@ -138,6 +144,14 @@ class ByteTokenizer:
         """Return a decoder for tokens that arrive one at a time."""
         return ByteStream([bytes([value]) for value in range(256)] + [b""])
 
+    def control_token(self, mark: str) -> int | None:
+        """Return the end mark; there are no others."""
+        return self.end_of_text if mark == END_OF_TEXT else None
+
+    def control_text(self, token: int) -> str | None:
+        """Return the name of the end mark; there are no others."""
+        return END_OF_TEXT if token == self.end_of_text else None
+
     def files(self) -> dict[str, bytes]:
         """Return the files that `load_tokenizer` needs, by name."""
         return {DEFINITION_FILE: definition_file(self, {})}
@@ -201,6 +215,14 @@ class CharacterTokenizer:
         """Return a decoder for tokens that arrive one at a time."""
         end = [b""] if self.end_of_text is not None else []
         return ByteStream([character.encode("utf-8") for character in self.characters] + end)
+
+    def control_token(self, mark: str) -> int | None:
+        """Return the end mark; there are no others."""
+        return self.end_of_text if mark == END_OF_TEXT else None
+
+    def control_text(self, token: int) -> str | None:
+        """Return the name of the end mark; there are no others."""
+        return END_OF_TEXT if token == self.end_of_text else None
 
     def files(self) -> dict[str, bytes]:
         """Return the files that `load_tokenizer` needs, by name."""
