@@ -48,6 +48,25 @@ TEST_F(AtomicFileTest, LargeAndSmallPiecesKeepTheirOrder) {
     EXPECT_EQ(read_text(folder_ / "a"), expected);
 }
 
+TEST_F(AtomicFileTest, ZerosAreReplacedWhetherStillInMemoryOrNot) {
+    const std::string zeros(100, '\0'), filling(2'000'000, 'f'), header(100, 'h');
+    AtomicFile file(folder_ / "a");
+    file.write("start", 5);
+    file.write(zeros.data(), 100);
+    file.replace_zeros(5, header.data(), 60);
+    file.write(filling.data(), std::ssize(filling));
+    file.replace_zeros(65, header.data(), 40);
+    EXPECT_THROW(file.replace_zeros(2'000'100, header.data(), 6), Error);
+    EXPECT_THROW(file.replace_zeros(-1, header.data(), 1), Error);
+    file.write("end", 3);
+    const std::string expected = "start" + header + filling + "end";
+    EXPECT_EQ(file.checksum(), crc32(expected.data(), std::ssize(expected)));
+    const WrittenFile written = file.commit();
+    EXPECT_EQ(read_text(folder_ / "a"), expected);
+    EXPECT_EQ(written.bytes, std::ssize(expected));
+    EXPECT_EQ(written.crc32, crc32(expected.data(), std::ssize(expected)));
+}
+
 TEST_F(AtomicFileTest, WithoutCommitNothingRemains) {
     write_text(folder_ / "a", "old");
     {

@@ -107,8 +107,28 @@ void AtomicFile::write(const void* data, std::int64_t size) {
     state.buffer.insert(state.buffer.end(), bytes, bytes + size);
 }
 
+void AtomicFile::replace_zeros(std::int64_t offset, const void* data, std::int64_t size) {
+    TEMPRA_CHECK(Error, state_ != nullptr, "replace_zeros: this file was already committed");
+    WrittenFile& written = state_->written;
+    TEMPRA_CHECK(
+        Error,
+        offset >= 0 && size >= 0 && offset <= written.bytes && size <= written.bytes - offset,
+        "replace_zeros: {} bytes at {} given, {} were written", size, offset, written.bytes);
+    state_->flush();
+    state_->file.write_at(offset, data, size);
+    // Checksums of equally long texts differ by what their differing parts contribute, moved
+    // forward by what follows.
+    const std::vector<std::byte> zeros(static_cast<size_t>(size));
+    const std::uint32_t difference = crc32(data, size) ^ crc32(zeros.data(), size);
+    written.crc32 = crc32_combine(difference, written.crc32, written.bytes - offset - size);
+}
+
 std::int64_t AtomicFile::bytes_written() const noexcept {
     return state_ == nullptr ? 0 : state_->written.bytes;
+}
+
+std::uint32_t AtomicFile::checksum() const noexcept {
+    return state_ == nullptr ? 0 : state_->written.crc32;
 }
 
 WrittenFile AtomicFile::commit() {

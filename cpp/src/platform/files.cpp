@@ -56,6 +56,21 @@ auto retry(const Call& call) {
     return result;
 }
 
+// Writes `size` bytes; `write_some(done, left)` is the system call. Counted as one operation.
+template <class WriteSome>
+void write_all(const std::string& path, std::int64_t size, const WriteSome& write_some) {
+    const int injected = injected_fault();
+    const bool cut_short = fault_state.short_write.load(std::memory_order_relaxed);
+    const std::int64_t wanted = injected == 0 ? size : (cut_short ? size / 2 : 0);
+    for (std::int64_t done = 0; done < wanted;) {
+        const ssize_t count = retry([&] { return write_some(done, wanted - done); });
+        if (count == -1) fail("write", path, errno);
+        if (count == 0) fail("write", path, EIO);
+        done += count;
+    }
+    if (injected != 0) fail("write", path, injected);
+}
+
 }  // namespace
 
 void set_write_fault(const WriteFault& fault) {
@@ -121,19 +136,17 @@ std::int64_t File::read(void* data, std::int64_t size) {
 }
 
 void File::write(const void* data, std::int64_t size) {
-    const int injected = injected_fault();
-    const bool cut_short = fault_state.short_write.load(std::memory_order_relaxed);
-    const std::int64_t wanted = injected == 0 ? size : (cut_short ? size / 2 : 0);
-    for (std::int64_t done = 0; done < wanted;) {
-        const ssize_t count = retry([&] {
-            return ::write(descriptor_, static_cast<const char*>(data) + done,
-                           static_cast<size_t>(wanted - done));
-        });
-        if (count == -1) fail("write", path_, errno);
-        if (count == 0) fail("write", path_, EIO);
-        done += count;
-    }
-    if (injected != 0) fail("write", path_, injected);
+    write_all(path_, size, [&](std::int64_t done, std::int64_t left) {
+        return ::write(descriptor_, static_cast<const char*>(data) + done,
+                       static_cast<size_t>(left));
+    });
+}
+
+void File::write_at(std::int64_t offset, const void* data, std::int64_t size) {
+    write_all(path_, size, [&](std::int64_t done, std::int64_t left) {
+        return ::pwrite(descriptor_, static_cast<const char*>(data) + done,
+                        static_cast<size_t>(left), offset + done);
+    });
 }
 
 void File::sync() {

@@ -34,6 +34,8 @@ class File {
     // Reads up to `size` bytes, fewer only at the end of the file.
     [[nodiscard]] std::int64_t read(void* data, std::int64_t size);
     void write(const void* data, std::int64_t size);  // all of it
+    // Overwrites what is there; later calls of write go on where they were.
+    void write_at(std::int64_t offset, const void* data, std::int64_t size);
     void sync();
     void close();  // reports errors; the descriptor is gone afterwards in any case
 

@@ -25,7 +25,12 @@ class AtomicFile {
 
     // Small pieces are gathered into larger writes.
     void write(const void* data, std::int64_t size);
+    // Overwrites zeros that were written before: for a header that says what follows it. The zeros
+    // are not checked, but the checksum relies on them.
+    void replace_zeros(std::int64_t offset, const void* data, std::int64_t size);
     [[nodiscard]] std::int64_t bytes_written() const noexcept;
+    // Checksum of what was written so far.
+    [[nodiscard]] std::uint32_t checksum() const noexcept;
     // Syncs, renames and syncs the folder. Raises IoError; the object is then spent.
     WrittenFile commit();
 
