@@ -60,7 +60,7 @@ def run_ours(text: Path, seed: int, dtype: str, folder: Path) -> float:
     """Train with the command a user types and return the validation loss it wrote down."""
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(our_config(text, seed, dtype)))
-    command = [sys.executable, "-m", "tempra.cli.main", "train", "run", "--config", str(config)]
+    command = [sys.executable, "-m", "tempra", "train", "run", "--config", str(config)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr or done.stdout)

@@ -34,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a person does."""
-    command = [sys.executable, "-m", "tempra.cli.main", *arguments]
+    command = [sys.executable, "-m", "tempra", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
 
 

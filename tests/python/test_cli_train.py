@@ -351,7 +351,7 @@ def test_nothing_to_resume_is_one_line(run: Run) -> None:
 
 def test_interrupted_command_exits_3_and_resumes_exactly(run: Run) -> None:
     start(run, "checkpoint.dir=whole", "train.steps=200")
-    command = [sys.executable, "-m", "tempra.cli.main", "train"]
+    command = [sys.executable, "-m", "tempra", "train"]
     process = subprocess.Popen(
         [*command, "run", "--config", "config.yaml", "train.steps=200"],
         stdout=subprocess.PIPE,
@@ -377,7 +377,7 @@ def test_second_signal_stops_at_once_and_loses_no_checkpoint(run: Run) -> None:
         [
             sys.executable,
             "-m",
-            "tempra.cli.main",
+            "tempra",
             "train",
             "run",
             "--config",

@@ -112,7 +112,3 @@ def overview() -> str:
         f"  {'--debug':<11}show where in the program an error came from",
     ]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
