@@ -3,6 +3,7 @@
 #include <unordered_set>
 
 #include "autograd/autograd_record.h"
+#include "memory/caching_pool.h"
 #include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
@@ -51,6 +52,8 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         }
         parameters_.push_back(parameter);
     }
+    // What held the parameters until now is as large as the model and fits no activation.
+    pool_trim();
 }
 
 void ParameterArena::zero_gradients() {
