@@ -9,7 +9,7 @@
 #include "autograd/node.h"
 #include "autograd/tape.h"
 #include "autograd/walk.h"
-#include "dispatch/select.h"
+#include "dispatch/launch.h"
 #include "tempra/autograd.h"
 
 namespace tempra {
@@ -31,9 +31,7 @@ void add_gradient(Tensor& sum, const Tensor& gradient, bool create_graph) {
     if (!sum.defined()) {
         sum = gradient;
     } else if (!create_graph && TensorAccess::uniquely_owned(sum) && sum.is_contiguous()) {
-        const KernelStatus status = kernels_for(sum.device(), sum.dtype())
-                                        .accumulate(KernelContext{}, gradient.view(), sum.view());
-        check_status(status, "backward", sum.dtype());
+        launch("backward", sum, &KernelTable::accumulate, gradient.view(), sum.view());
     } else {
         sum = gradient_sum(sum, gradient);
     }
@@ -137,10 +135,7 @@ class Walk {
             leaf.set_grad(gradient_copy(gradient));
             return;
         }
-        const KernelStatus status =
-            kernels_for(existing.device(), existing.dtype())
-                .accumulate(KernelContext{}, gradient.view(), existing.view());
-        check_status(status, "backward", existing.dtype());
+        launch("backward", existing, &KernelTable::accumulate, gradient.view(), existing.view());
         Tensor written = existing;
         written.bump_version();
     }

@@ -11,6 +11,7 @@
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
 #include "fused/composed_attention.h"
+#include "ops/rows.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
 #include "tempra/random.h"
@@ -69,10 +70,6 @@ Sequences sequences_of(const AttentionOptions& options, std::int64_t tokens_q,
     result.longest_q = check_offsets("offsets_q", result.offsets_q, tokens_q);
     result.longest_k = check_offsets("offsets_k", result.offsets_k, tokens_k);
     return result;
-}
-
-Tensor unit_columns(const Tensor& x) {
-    return x.size(-1) <= 1 || x.strides()[x.dimensions() - 1] == 1 ? x : clone(x);
 }
 
 AttentionArguments arguments_for(const AttentionOptions& options, const Sequences& sequences,

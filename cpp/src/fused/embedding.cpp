@@ -43,9 +43,9 @@ Tensor embedding(const Tensor& weight, const Tensor& indices, DType dtype) {
     const Tensor flat_indices = reshape(contiguous(indices), {indices.numel()});
     const Tensor table = parameter_as(weight, dtype);
     const Tensor rows = empty({indices.numel(), weight.size(1)}, dtype, weight.device());
-    const KernelTable& kernels = kernels_for(weight.device(), dtype);
     const KernelStatus status =
-        kernels.embedding(KernelContext{}, table.view(), flat_indices.view(), rows.view());
+        launch_status("embedding", weight.device(), dtype, &KernelTable::embedding, table.view(),
+                      flat_indices.view(), rows.view());
     TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
                  "embedding: an index is outside [0, {})", weight.size(0));
     check_status(status, "embedding", dtype);

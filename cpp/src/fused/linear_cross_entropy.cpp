@@ -40,10 +40,8 @@ LinearCrossEntropyArguments base_arguments(const Tensor& hidden, const Tensor& w
 
 void run(const Tensor& hidden, const Tensor& weight, const CrossEntropyOptions& options,
          const LinearCrossEntropyArguments& arguments) {
-    const KernelTable& kernels = kernels_for(hidden.device(), hidden.dtype());
-    TEMPRA_CHECK(DeviceError, kernels.linear_cross_entropy != nullptr,
-                 "{}: device {} has no kernel for it", kName, hidden.device());
-    const KernelStatus status = kernels.linear_cross_entropy(KernelContext{}, arguments);
+    const KernelStatus status = launch_status(kName, hidden.device(), hidden.dtype(),
+                                              &KernelTable::linear_cross_entropy, arguments);
     TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
                  "{}: a label is outside [0, {}) and is not ignore_index {}", kName, weight.size(0),
                  options.ignore_index);

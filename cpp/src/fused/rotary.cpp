@@ -4,6 +4,7 @@
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
+#include "ops/rows.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
 #include "tempra/ops/indexing.h"
@@ -13,17 +14,13 @@ namespace tempra {
 
 namespace {
 
-Tensor unit_columns(const Tensor& x) {
-    return x.size(-1) <= 1 || x.strides()[x.dimensions() - 1] == 1 ? x : clone(x);
-}
-
 Tensor rotated(const Tensor& x, const Tensor& positions, const Tensor& cosines, const Tensor& sines,
                bool interleaved, bool inverse) {
     const Tensor result = empty(x.sizes(), x.dtype(), x.device());
     const KernelStatus status =
-        kernels_for(x.device(), x.dtype())
-            .rotary(KernelContext{}, unit_columns(x).view(), positions.view(), cosines.view(),
-                    sines.view(), std::int32_t{interleaved}, std::int32_t{inverse}, result.view());
+        launch_status("rotary", x.device(), x.dtype(), &KernelTable::rotary, unit_columns(x).view(),
+                      positions.view(), cosines.view(), sines.view(), std::int32_t{interleaved},
+                      std::int32_t{inverse}, result.view());
     TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
                  "rotary: a position is outside [0, {})", cosines.size(0));
     check_status(status, "rotary", x.dtype());

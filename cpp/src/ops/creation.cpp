@@ -74,9 +74,9 @@ void copy_(Tensor destination, const Tensor& source) {
     if (by_source && by_destination) {
         launch("copy_", destination, &KernelTable::copy, from.view(), destination.view());
     } else {
-        const KernelTable& table = kernels_for(destination.device(), DType::f64);
-        check_status(table.copy(KernelContext{}, from.view(), destination.view()), "copy_",
-                     destination.dtype());
+        check_status(launch_status("copy_", destination.device(), DType::f64, &KernelTable::copy,
+                                   from.view(), destination.view()),
+                     "copy_", destination.dtype());
     }
     destination.bump_version();
 }

@@ -20,4 +20,9 @@ namespace tempra {
     return reshape(contiguous(x), {rows, columns});
 }
 
+// x, or a copy, with unit stride along the last dimension.
+[[nodiscard]] inline Tensor unit_columns(const Tensor& x) {
+    return x.size(-1) <= 1 || x.strides()[x.dimensions() - 1] == 1 ? x : clone(x);
+}
+
 }  // namespace tempra
