@@ -72,8 +72,8 @@ void meet(int threads) {
 
 class ThreadPoolTest : public ::testing::Test {
   protected:
-    // The workers are awaited because some tests fork: AddressSanitizer takes locks of its own while
-    // a thread starts, and a child forked at that moment would wait for them for ever.
+    // The workers are awaited because some tests fork: AddressSanitizer takes locks of its own
+    // while a thread starts, and a child forked at that moment would wait for them for ever.
     void SetUp() override {
         set_num_threads(3);
         meet(3);
