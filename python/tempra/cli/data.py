@@ -31,6 +31,10 @@ def prepare(
     text_field: Annotated[str | None, _help(DataConfig, "text_field")] = None,
     suffixes: Annotated[list[str] | None, _help(DataConfig, "suffixes")] = None,
     separator: Annotated[str | None, _help(DataConfig, "separator")] = None,
+    format: Annotated[str | None, _help(DataConfig, "format")] = None,
+    template: Annotated[str | None, _help(DataConfig, "template")] = None,
+    train_on: Annotated[str | None, _help(DataConfig, "train_on")] = None,
+    skip_bad_lines: Annotated[int | None, _help(DataConfig, "skip_bad_lines")] = None,
     token_dtype: Annotated[str | None, _help(DataConfig, "token_dtype")] = None,
     shard_tokens: Annotated[
         int, Parameter(help="Tokens after which a new file begins, at the end of a document.")
@@ -61,6 +65,10 @@ def prepare(
             text_field=text_field,
             suffixes=suffixes,
             separator=separator,
+            format=format,
+            template=template,
+            train_on=train_on,
+            skip_bad_lines=skip_bad_lines,
             token_dtype=token_dtype,
         )
     )
@@ -109,10 +117,18 @@ def preview(
     text_field: Annotated[str | None, _help(DataConfig, "text_field")] = None,
     suffixes: Annotated[list[str] | None, _help(DataConfig, "suffixes")] = None,
     separator: Annotated[str | None, _help(DataConfig, "separator")] = None,
+    format: Annotated[str | None, _help(DataConfig, "format")] = None,
+    template: Annotated[str | None, _help(DataConfig, "template")] = None,
+    train_on: Annotated[str | None, _help(DataConfig, "train_on")] = None,
+    skip_bad_lines: Annotated[int | None, _help(DataConfig, "skip_bad_lines")] = None,
 ) -> int:
-    """Show the beginning of the first documents, as training will see them."""
+    """Show the beginning of the first documents, as training will see them.
+
+    Of conversations, what is only read is dim on a terminal; elsewhere what is learned stands
+    between [[ and ]].
+    """
     from tempra._core import ConfigError
-    from tempra.cli.inspection import preview_corpus, preview_prepared
+    from tempra.cli.preview import preview_prepared, preview_sources
     from tempra.data.prepared import PreparedDataset, is_prepared
 
     for name, value in (("documents", documents), ("characters", characters)):
@@ -120,11 +136,21 @@ def preview(
             raise ConfigError(f"--{name}: got {value}, needs at least 1")
     if len(text) == 1 and is_prepared(Path(text[0])):
         prepared = PreparedDataset(Path(text[0]))
-        shown = preview_prepared(prepared, split, documents, characters)
+        notes, shown = preview_prepared(prepared, split, documents, characters)
     else:
-        options = _given(text_field=text_field, suffixes=suffixes, separator=separator)
+        options = _given(
+            text_field=text_field,
+            suffixes=suffixes,
+            separator=separator,
+            format=format,
+            template=template,
+            train_on=train_on,
+            skip_bad_lines=skip_bad_lines,
+        )
         data = DataConfig.from_mapping({"train": list(text), **options})
-        shown = preview_corpus(data, documents, characters)
+        notes, shown = preview_sources(data, documents, characters)
+    for note in notes:
+        print(note)
     for number, document in enumerate(shown, start=1):
         print(f"--- document {number}")
         print(document)

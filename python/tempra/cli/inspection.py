@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from tempra import _core
 from tempra._core import FormatError
-from tempra.data.corpus import Corpus
 from tempra.data.prepared import PreparedDataset, is_prepared
 from tempra.data.token_dataset import TokenizedDataset
-from tempra.data.token_shard import BOUNDS_SUFFIX, SIDECAR_SUFFIX, TokenShard
+from tempra.data.token_shard import BOUNDS_SUFFIX, MASK_SUFFIX, SIDECAR_SUFFIX, TokenShard
 from tempra.data.tokenizer import DEFINITION_FILE, Tokenizer, load_tokenizer
-from tempra.train.config_data import DataConfig
+from tempra.train.plan import describe_instructions
 
 _SHOWN_TENSORS = 12
 _SCAN_TOKENS = 1 << 22
@@ -27,7 +22,7 @@ def describe(path: Path, *, verify: bool = False, dtype: str | None = None) -> l
         raise FormatError(f"{path}: no such file or folder")
     if path.is_dir():
         return _describe_folder(path, verify)
-    for suffix in (SIDECAR_SUFFIX, BOUNDS_SUFFIX):
+    for suffix in (SIDECAR_SUFFIX, BOUNDS_SUFFIX, MASK_SUFFIX):
         if path.name.endswith(suffix):
             path = path.with_name(path.name.removesuffix(suffix))
     if path.name in ("tokenizer.json", DEFINITION_FILE):
@@ -49,6 +44,7 @@ def describe_prepared(prepared: PreparedDataset, *, verify: bool = False) -> lis
     lines = [
         f"text: {manifest.characters:,} characters; {manifest.split_rule}",
         *_describe_tokenizer(tokenizer),
+        *describe_instructions(prepared),
     ]
     for name, record in manifest.splits.items():
         dataset = prepared.dataset(name)
@@ -60,44 +56,6 @@ def describe_prepared(prepared: PreparedDataset, *, verify: bool = False) -> lis
             dataset.verify()
     lines.append(_soundness(verify))
     return lines
-
-
-def preview_prepared(
-    prepared: PreparedDataset, split: str, documents: int, characters: int
-) -> Iterator[str]:
-    """Decode the beginning of the first documents of a split."""
-    tokenizer = prepared.tokenizer()
-    # One token is never more than a few characters short of its share; four bytes at worst.
-    budget = 4 * characters
-    shown = 0
-    for shard in prepared.dataset(split).shards:
-        bounds = shard.bounds()
-        for index in range(min(documents - shown, bounds.size - 1)):
-            start, end = int(bounds[index]), int(bounds[index + 1])
-            tokens = np.asarray(shard.tokens[start : min(end, start + budget)])
-            text = tokenizer.decode(tokens.tolist())
-            yield _beginning(text, characters, end - start > budget)
-            shown += 1
-
-
-def preview_corpus(data: DataConfig, documents: int, characters: int) -> Iterator[str]:
-    """Read the beginning of the first documents of raw text."""
-    corpus = Corpus(
-        data.train, text_field=data.text_field, suffixes=data.suffixes, separator=data.separator
-    )
-    return islice(_beginnings(corpus, characters), documents)
-
-
-def _beginnings(corpus: Corpus, characters: int) -> Iterator[str]:
-    begins = True
-    for piece in corpus.pieces():
-        if begins:
-            yield _beginning(piece.text, characters, not piece.ends_document)
-        begins = piece.ends_document
-
-
-def _beginning(text: str, characters: int, goes_on: bool) -> str:
-    return text[:characters] + (" [...]" if goes_on or len(text) > characters else "")
 
 
 def _soundness(verified: bool) -> str:

@@ -14,11 +14,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from tempra._core import ConfigError, FormatError
 from tempra.data.instruction_records import RecordError, read_text
 from tempra.data.json_records import JSON_SUFFIXES, json_records
+
+if TYPE_CHECKING:
+    from tempra.data.chat_template import Segment
 
 PIECE_CHARACTERS = 1 << 18
 _READ_BYTES = 1 << 20
@@ -29,10 +32,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a document; `ends_document` marks its last part."""
+    """A part of a document; `ends_document` marks its last part.
+
+    A rendered conversation is one piece, and has the segments that its text consists of.
+    """
 
     text: str
     ends_document: bool
+    segments: tuple[Segment, ...] | None = None
 
 
 @dataclass(frozen=True)

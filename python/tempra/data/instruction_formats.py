@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, Literal, NamedTuple, cast
 
 from tempra._core import ConfigError, FormatError
 from tempra.data.conversation import Example, PlainText
@@ -38,6 +38,17 @@ from tempra.data.marked_text import (
 )
 
 AUTO, TEXT, PREFERENCE = "auto", "text", "preference"
+FormatName = Literal[
+    "auto",
+    "text",
+    "qa",
+    "user_assistant",
+    "messages",
+    "sharegpt",
+    "preference",
+    "prompt_completion",
+    "alpaca",
+]
 # How much of a text, and how many records, detection looks at.
 _DETECTION_CHARACTERS = 1 << 16
 _DETECTION_RECORDS = 100
@@ -149,12 +160,15 @@ def is_json(path: Path) -> bool:
 
 
 @contextmanager
-def open_data(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked if it is a .gz; raises `FormatError` for a damaged one."""
+def open_data(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Open a file: its content, unpacked if it is a .gz, and the file as it is on disk.
+
+    Raises `FormatError` where it cannot be read or is damaged.
+    """
     try:
         with open(path, "rb") as raw:
             packed = path.suffix == ".gz"
-            yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw), raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise FormatError(f"{path}: is not a sound gzip file: {error}") from None
     except OSError as error:
@@ -163,7 +177,7 @@ def open_data(path: Path) -> Iterator[IO[bytes]]:
 
 def detect_format(path: Path, *, text_field: str = "text") -> Detection:
     """Find out the format of a file from its beginning; raises `FormatError` where none fits."""
-    with open_data(path) as stream:
+    with open_data(path) as (stream, _):
         if is_json(path):
             return _detect_records(
                 path, islice(json_records(path, stream), _DETECTION_RECORDS), text_field
@@ -193,7 +207,10 @@ def _detect_records(path: Path, records: Iterator[JsonRecord], text_field: str) 
 
 def _detect_markers(path: Path, stream: IO[bytes]) -> Detection:
     chunks = decoded(path, stream)
-    head = next(chunks, "")
+    try:
+        head = next(chunks, "")
+    except FormatError:
+        return Detection(TEXT, "its beginning is not UTF-8 text")  # reading it says where
     cut_off = len(head) > _DETECTION_CHARACTERS
     lines = list(enumerate(text_lines([head[:_DETECTION_CHARACTERS]]), start=1))
     first = next(((number, line) for number, line in lines if line.strip()), None)
@@ -239,6 +256,8 @@ class ExampleReader:
     text_field: str = "text"
     separator: str | None = None
     ignored_fields: dict[str, int] = field(default_factory=dict)
+    # How many bytes of the file on disk have been read.
+    position: int = 0
 
     def __post_init__(self) -> None:
         """Refuse formats that cannot be."""
@@ -246,16 +265,18 @@ class ExampleReader:
 
     def __iter__(self) -> Iterator[LocatedExample]:
         """Yield every example and every problem, one at a time."""
-        with open_data(self.path) as stream:
-            if is_json(self.path):
-                for record in json_records(self.path, stream):
-                    yield self._of_record(record)
-            elif self.format in MARKED_FORMATS:
-                lines = text_lines(decoded(self.path, stream))
-                for marked in MARKED_FORMATS[self.format].read(lines):
-                    yield LocatedExample(*marked)
-            else:
-                yield from self._documents(stream)
+        with open_data(self.path) as (stream, raw):
+            for located in self._examples(stream):
+                self.position = raw.tell()
+                yield located
+
+    def _examples(self, stream: IO[bytes]) -> Iterator[LocatedExample]:
+        if is_json(self.path):
+            return map(self._of_record, json_records(self.path, stream))
+        if self.format in MARKED_FORMATS:
+            lines = text_lines(decoded(self.path, stream))
+            return (LocatedExample(*marked) for marked in MARKED_FORMATS[self.format].read(lines))
+        return self._documents(stream)
 
     def _of_record(self, record: JsonRecord) -> LocatedExample:
         if record.problem is not None:

@@ -12,10 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tempra import _core
 from tempra._core import ConfigError, FormatError, TempraError
+from tempra.data.chat_template import CHAT_TEMPLATE_FILE, template_file
 from tempra.data.corpus import Corpus, Piece
+from tempra.data.instruction_corpus import (
+    InstructionCorpus,
+    InstructionOptions,
+    encode_pieces,
+    instruction_corpora,
+)
+from tempra.data.loss_mask import spelled_out
 from tempra.data.prepared import (
+    InstructionRecord,
     Manifest,
     PreparedDataset,
     SplitRecord,
@@ -24,10 +36,12 @@ from tempra.data.prepared import (
 )
 from tempra.data.shard_writer import ShardWriter, TokenType
 from tempra.data.split import TRAIN, VALIDATION, SplitRule, Survey, survey
+from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.tokenizer import (
     ByteTokenizer,
     CharacterTokenizer,
     Tokenizer,
+    Tokens,
     fingerprint_of,
     load_tokenizer,
     save_tokenizer,
@@ -57,13 +71,14 @@ class Preparation:
     text_field: str = "text"
     suffixes: Sequence[str] = (".txt", ".md", ".jsonl")
     separator: str | None = None
+    instructions: InstructionOptions = field(default_factory=InstructionOptions)
     token_dtype: Literal["auto", "u16", "u32"] = "u32"
     shard_tokens: int = 1 << 28
     # A vocabulary is learned from this many characters, spread evenly; counting the distinct words
     # of a corpus of any size would take memory of any size.
     vocabulary_characters: int = 1 << 27
-    train_corpus: Corpus = field(init=False)
-    validation_corpus: Corpus | None = field(init=False)
+    train_corpus: Corpus | InstructionCorpus = field(init=False)
+    validation_corpus: Corpus | InstructionCorpus | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Find the files."""
@@ -75,8 +90,10 @@ class Preparation:
             }
             if both:
                 raise ConfigError(f"data.validation: {min(both)} is in data.train as well")
-        object.__setattr__(self, "train_corpus", train)
-        object.__setattr__(self, "validation_corpus", validation)
+        texts = [corpus for corpus in (train, validation) if corpus is not None]
+        read = instruction_corpora(texts, self.instructions) or texts
+        object.__setattr__(self, "train_corpus", read[0])
+        object.__setattr__(self, "validation_corpus", read[1] if len(read) > 1 else None)
 
     def _corpus(self, sources: Sequence[str], setting: str) -> Corpus:
         return Corpus(
@@ -87,7 +104,13 @@ class Preparation:
             setting=setting,
         )
 
-    def corpora(self) -> list[Corpus]:
+    @property
+    def conversations(self) -> InstructionCorpus | None:
+        """Return the training corpus where it consists of conversations."""
+        corpus = self.train_corpus
+        return corpus if isinstance(corpus, InstructionCorpus) else None
+
+    def corpora(self) -> list[Corpus | InstructionCorpus]:
         """Return the corpora that are read, training first."""
         return [c for c in (self.train_corpus, self.validation_corpus) if c is not None]
 
@@ -102,7 +125,15 @@ class Preparation:
             tokenizer += [self.vocab_size, self.vocabulary_characters]
         if self.tokenizer == "file":
             tokenizer.append(load_tokenizer(Path(self.tokenizer_path or "")).fingerprint)
-        options = [self.text_field, self.separator, self.token_dtype, self.shard_tokens]
+        options: list[object] = [
+            self.text_field,
+            self.separator,
+            self.token_dtype,
+            self.shard_tokens,
+        ]
+        for corpus in self.corpora():
+            if isinstance(corpus, InstructionCorpus):
+                options.append(corpus.definition())
         fraction = 0.0 if self.validation else self.validation_fraction
         return fingerprint_of([1, files, fraction, tokenizer, options])
 
@@ -181,10 +212,14 @@ def _write(
             f"data.train: the {len(preparation.train_corpus.files)} files hold no text"
         )
     fraction = 0.0 if preparation.validation else preparation.validation_fraction
-    rule = SplitRule.choose(surveys[0], fraction)
+    conversations = preparation.conversations
+    rule = SplitRule.choose(surveys[0], fraction, whole=conversations is not None)
     tokenizer = _make_tokenizer(preparation, surveys, rule, progress)
     dtype = _token_type(preparation.token_dtype, tokenizer)
     save_tokenizer(tokenizer, folder)
+    if conversations is not None:
+        content = template_file(conversations.template)
+        _core.write_file_atomic(str(folder / CHAT_TEMPLATE_FILE), content)
     splits = _tokenize(preparation, rule, tokenizer, dtype, folder, progress)
     if VALIDATION in splits and splits[VALIDATION].tokens < 2:
         raise FormatError(
@@ -201,8 +236,35 @@ def _write(
         characters=sum(found.characters for found in surveys),
         sources=tuple(preparation.train),
         splits=splits,
+        instructions=_instruction_record(preparation, tokenizer),
     )
     write_manifest(folder, manifest)
+
+
+def _instruction_record(preparation: Preparation, tokenizer: Tokenizer) -> InstructionRecord | None:
+    """Return what the manifest says of conversations: how they were read, what was left out."""
+    conversations = preparation.conversations
+    if conversations is None:
+        return None
+    corpora = [each for each in preparation.corpora() if isinstance(each, InstructionCorpus)]
+    formats: dict[str, str] = {}
+    ignored: dict[str, int] = {}
+    for corpus in corpora:
+        for file, found in corpus.detections.items():
+            formats.setdefault(found.format, f"{found.format} ({file.path}: {found.reason})")
+        for name, count in corpus.ignored_fields.items():
+            ignored[name] = ignored.get(name, 0) + count
+    template = conversations.template
+    return InstructionRecord(
+        formats=tuple(formats.values()),
+        template=template.name,
+        template_fingerprint=fingerprint_of(template.definition()),
+        train_on=conversations.train_on,
+        spelled_out=tuple(spelled_out(tokenizer, template.marks)),
+        left_out=tuple(str(line) for corpus in corpora for line in corpus.malformed.kept),
+        left_out_count=sum(corpus.malformed.count for corpus in corpora),
+        ignored_fields=ignored,
+    )
 
 
 def _phase(progress: PrepareProgress | None, name: str, total: int) -> Callable[[int], None] | None:
@@ -237,16 +299,26 @@ def _make_tokenizer(
         # The alphabet is that of all text, so that measuring never meets an unknown character.
         alphabet = "".join(found.alphabet for found in surveys)
         several = sum(found.documents for found in surveys) > 1
-        return CharacterTokenizer(alphabet, end_of_text=several)
+        end_of_text = several or preparation.conversations is not None
+        return CharacterTokenizer(alphabet, end_of_text=end_of_text)
     from tempra.data.bpe_tokenizer import BpeTokenizer
 
     stride = max(1, -(-rule.train_characters // preparation.vocabulary_characters))
     corpus = preparation.train_corpus
     report = _phase(progress, PHASES[1], corpus.total_bytes)
     sides = rule.assign(corpus.pieces(report))
-    texts = (piece.text for side, piece in sides if side == TRAIN)
+    texts = (text for side, piece in sides if side == TRAIN for text in _learned_texts(piece))
     chosen = (text for number, text in enumerate(texts) if number % stride == 0)
-    return BpeTokenizer.train(chosen, preparation.vocab_size)
+    conversations = preparation.conversations
+    marks = () if conversations is None else conversations.template.marks
+    return BpeTokenizer.train(chosen, preparation.vocab_size, marks=marks)
+
+
+def _learned_texts(piece: Piece) -> list[str]:
+    """Return what a vocabulary is learned from: all but the marks, which are tokens already."""
+    if piece.segments is None:
+        return [piece.text]
+    return [segment.text for segment in piece.segments if not segment.control]
 
 
 def _token_type(asked: str, tokenizer: Tokenizer) -> TokenType:
@@ -274,19 +346,46 @@ def _tokenize(
     }
     total = sum(corpus.total_bytes for corpus in preparation.corpora())
     pieces = _sided_pieces(preparation, rule, _phase(progress, PHASES[2], total))
-    if not tokenizer.splittable:
+    conversations = preparation.conversations
+    if not tokenizer.splittable and conversations is None:
         pieces = _undivided(pieces)
     for batch in _batches(pieces):
-        encoded = tokenizer.encode_batch([piece.text for _, piece in batch])
-        for (side, piece), tokens in zip(batch, encoded, strict=True):
-            writers[side].append(tokens, ends_document=piece.ends_document)
-    records = {}
-    for name, writer in writers.items():
-        written = writer.finish()
-        records[name] = SplitRecord(
-            shards=written.shards, tokens=written.tokens, documents=written.documents
-        )
-    return records
+        for (side, piece), (tokens, mask) in zip(
+            batch, _encoded(tokenizer, [piece for _, piece in batch], conversations), strict=True
+        ):
+            writers[side].append(tokens, ends_document=piece.ends_document, mask=mask)
+    return {
+        name: _finished(folder, name, writer, masked=conversations is not None)
+        for name, writer in writers.items()
+    }
+
+
+def _encoded(
+    tokenizer: Tokenizer, pieces: list[Piece], conversations: InstructionCorpus | None
+) -> list[tuple[Tokens, NDArray[np.uint8] | None]]:
+    """Return the tokens of each piece, and a mask where not all of them are learned."""
+    if conversations is None:
+        return [(tokens, None) for tokens in tokenizer.encode_batch([p.text for p in pieces])]
+    examples = encode_pieces(tokenizer, pieces, conversations.train_on)
+    learn_all = conversations.train_on == "all"
+    return [(tokens, None if learn_all else mask) for tokens, mask in examples]
+
+
+def _finished(folder: Path, name: str, writer: ShardWriter, *, masked: bool) -> SplitRecord:
+    written = writer.finish()
+    trained = None
+    if masked:
+        dataset = TokenizedDataset(folder / shard for shard in written.shards)
+        # An empty split has its own error, which says what to do.
+        if written.tokens:
+            dataset.check_trained(f"the {name} data")
+        trained = dataset.trained_tokens
+    return SplitRecord(
+        shards=written.shards,
+        tokens=written.tokens,
+        documents=written.documents,
+        trained_tokens=trained,
+    )
 
 
 def _batches(pieces: Iterator[tuple[str, Piece]]) -> Iterator[list[tuple[str, Piece]]]:

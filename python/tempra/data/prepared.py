@@ -10,10 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tempra import _core
 from tempra._core import FormatError
+from tempra.data.chat_template import (
+    CHAT_TEMPLATE_FILE,
+    ChatTemplate,
+    load_saved_template,
+    template_file,
+)
 from tempra.data.split import TRAIN, VALIDATION
 from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.token_shard import Size, parse_model
-from tempra.data.tokenizer import Tokenizer, load_tokenizer
+from tempra.data.tokenizer import Tokenizer, fingerprint_of, load_tokenizer
 
 MANIFEST_FILE = "dataset.json"
 _LARGEST_MANIFEST = 1 << 24
@@ -29,6 +35,25 @@ class SplitRecord(BaseModel):
     shards: Annotated[tuple[ShardName, ...], Field(strict=False, min_length=1)]
     tokens: Size
     documents: Size
+    # Of conversations: how many of the tokens are learned.
+    trained_tokens: Size | None = None
+
+
+class InstructionRecord(BaseModel):
+    """What is to be known of conversations in a prepared folder."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    # Each format that was found, with the first file and the reason.
+    formats: Annotated[tuple[str, ...], Field(strict=False)]
+    template: str
+    template_fingerprint: str
+    train_on: Literal["all", "responses", "last_response"]
+    # Marks of the template that the vocabulary has no token for.
+    spelled_out: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    left_out: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    left_out_count: Size = 0
+    ignored_fields: dict[str, Size] = {}
 
 
 class Manifest(BaseModel):
@@ -47,6 +72,8 @@ class Manifest(BaseModel):
     characters: Size
     sources: Annotated[tuple[str, ...], Field(strict=False)]
     splits: dict[str, SplitRecord]
+    # None for plain text.
+    instructions: InstructionRecord | None = None
 
 
 class PreparedDataset:
@@ -73,6 +100,28 @@ class PreparedDataset:
                 f"({self.manifest.tokenizer_kind}, {self.manifest.tokenizer_fingerprint[:12]})"
             )
         return tokenizer
+
+    def template(self) -> ChatTemplate | None:
+        """Load the chat template of conversations, checked against the record."""
+        record = self.manifest.instructions
+        if record is None:
+            return None
+        template = load_saved_template(self.folder)
+        if template is None:
+            raise FormatError(f"{self.folder / CHAT_TEMPLATE_FILE}: is missing")
+        if fingerprint_of(template.definition()) != record.template_fingerprint:
+            raise FormatError(
+                f"{self.folder / CHAT_TEMPLATE_FILE}: is not the template of {MANIFEST_FILE}"
+            )
+        return template
+
+    def model_files(self) -> dict[str, bytes]:
+        """Return what a model needs beside its weights: the tokenizer's files, and a template."""
+        template = self.template()
+        return {
+            **self.tokenizer().files(),
+            **({} if template is None else {CHAT_TEMPLATE_FILE: template_file(template)}),
+        }
 
     def dataset(self, split: str = TRAIN) -> TokenizedDataset:
         """Open a split; token counts are checked against the record."""
@@ -101,6 +150,7 @@ class PreparedDataset:
     def check(self) -> None:
         """Open everything without reading the tokens; raises if the folder is incomplete."""
         self.tokenizer()
+        self.template()
         for split in self.manifest.splits:
             self.dataset(split)
 

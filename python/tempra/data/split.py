@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tempra.data.corpus import Corpus, Piece, Progress
+from tempra.data.instruction_corpus import InstructionCorpus
 from tempra.data.tokenizer import code_points
 
 TRAIN, VALIDATION = "train", "validation"
@@ -28,7 +29,7 @@ class Survey:
     alphabet: str
 
 
-def survey(corpus: Corpus, progress: Progress | None = None) -> Survey:
+def survey(corpus: Corpus | InstructionCorpus, progress: Progress | None = None) -> Survey:
     """Read a whole corpus once: counts, the characters it uses, and every error it has."""
     documents = characters = 0
     seen: NDArray[np.bool_] = np.zeros(_UNICODE, dtype=np.bool_)
@@ -47,20 +48,25 @@ class SplitRule:
     `documents`: a document validates when a hash of its beginning falls below `fraction`, so equal
     documents never land on both sides and added documents move no others. `tail`: the last
     `fraction` of all characters validates, cut inside a document if need be, as nanoGPT does; used
-    where the text has so few documents that fewer than ten would validate. `none`: all trains.
+    where the text has so few documents that fewer than ten would validate. `last`: the same for
+    documents that must stay whole, conversations. `none`: all trains.
     """
 
     kind: str
     fraction: float
     train_characters: int
+    train_documents: int = 0
 
     @classmethod
-    def choose(cls, found: Survey, fraction: float) -> SplitRule:
-        """Choose the rule for a surveyed text."""
+    def choose(cls, found: Survey, fraction: float, *, whole: bool = False) -> SplitRule:
+        """Choose the rule for a surveyed text; `whole` documents are never divided."""
         if fraction == 0.0:
             return cls("none", 0.0, found.characters)
         kept = int(found.characters * (1.0 - fraction))
         few = found.documents * fraction < _FEWEST_DOCUMENTS
+        if few and whole:
+            last = max(1, round(found.documents * fraction))
+            return cls("last", fraction, kept, max(1, found.documents - last))
         return cls("tail" if few else "documents", fraction, kept)
 
     def describe(self) -> str:
@@ -69,12 +75,20 @@ class SplitRule:
             return "all text trains"
         if self.kind == "tail":
             return f"the last {self.fraction:.4g} of the characters validates"
+        if self.kind == "last":
+            return f"the examples after the first {self.train_documents} validate"
         return f"documents whose hash falls below {self.fraction:.4g} validate"
 
     def assign(self, pieces: Iterator[Piece]) -> Iterator[tuple[str, Piece]]:
         """Give every piece its side."""
         if self.kind == "none":
             return ((TRAIN, piece) for piece in pieces)
+        if self.kind == "last":
+            # Each piece is a whole document.
+            return (
+                (TRAIN if number < self.train_documents else VALIDATION, piece)
+                for number, piece in enumerate(pieces)
+            )
         return self._by_document(pieces) if self.kind == "documents" else self._by_tail(pieces)
 
     def _by_document(self, pieces: Iterator[Piece]) -> Iterator[tuple[str, Piece]]:

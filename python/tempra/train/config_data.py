@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tempra.data.instruction_formats import FormatName
+from tempra.data.loss_mask import TrainOn
 from tempra.train.config_section import Section
 from tempra.train.config_values import Fraction, Names
 
@@ -45,6 +47,27 @@ class DataConfig(Section):
         default=None,
         min_length=1,
         description="Text that separates documents inside text files, such as '<|endoftext|>'.",
+    )
+    format: FormatName = Field(
+        default="auto",
+        description="How examples are written: text, qa ('Q:' and 'A:' at line starts), "
+        "user_assistant, alpaca, sharegpt, messages, prompt_completion, preference; auto finds "
+        "out by looking.",
+    )
+    template: str | None = Field(
+        default=None,
+        min_length=1,
+        description="How a conversation is put to the model: chatml, llama3, alpaca, qa, plain, or "
+        "a file with a Jinja template. Default: the one that fits the format.",
+    )
+    train_on: TrainOn | None = Field(
+        default=None,
+        description="What of a conversation is learned: all, responses, or last_response. "
+        "Default: responses.",
+    )
+    skip_bad_lines: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="How many malformed lines may be left out; more than these stop the run.",
     )
     token_dtype: Literal["auto", "u16", "u32"] = Field(
         default="u32",

@@ -20,7 +20,7 @@ from tempra.train.context import Context
 from tempra.train.evaluation import Evaluation, evaluate
 from tempra.train.objective import AutoregressiveObjective
 from tempra.train.overrides import dump_config
-from tempra.train.plan import describe_machine_use, describe_plan
+from tempra.train.plan import describe_instructions, describe_machine_use, describe_plan
 from tempra.train.report import TrainingReport, TrainingResult
 from tempra.train.resume import Resumption, with_recorded_schedule
 from tempra.train.run_folder import RunFolder, choose_run_folder
@@ -106,9 +106,13 @@ class LanguageModelTrainer(Trainer):
         self.tokenizer.encode(config.evaluation.sample_prompt or "")
         self.validation = text.dataset("validation") if text.has_validation else None
         if run_folder is not None:
-            run_folder.tokenizer_files = self.tokenizer.files()
+            run_folder.tokenizer_files = text.model_files()
         sizes = model_config(config, self.tokenizer.vocab_size)
-        for line in (*describe_machine_use(config), *describe_plan(config, sizes)):
+        for line in (
+            *describe_instructions(text),
+            *describe_machine_use(config),
+            *describe_plan(config, sizes),
+        ):
             announce(line)
         self.model = Transformer(sizes, seed=config.train.seed)
         self.model.recompute = config.train.recompute

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tempra import _core
+from tempra.data.prepared import PreparedDataset
 from tempra.models import TransformerConfig
 from tempra.train.config import LlmTrainingConfig
 
 # Rows of logits that exist at a time in the chunked loss, and room for code, tables and buffers.
 _LOSS_CHUNK_ROWS = 1024
 _PROCESS_BYTES = 90_000_000
+_SHOWN_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -97,4 +99,21 @@ def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
         f"device      cpu, {_core.current_isa()} kernels, {_core.get_num_threads()} threads",
         f"numbers     matrix products and attention {products}; norms, softmax and loss fp32; "
         f"weights, gradients and AdamW moments fp32{', weights also bf16' if bf16 else ''}",
+    ]
+
+
+def describe_instructions(text: PreparedDataset) -> list[str]:
+    """Return lines on conversations: how they were read, what is learned, what was left out."""
+    record = text.manifest.instructions
+    if record is None:
+        return []
+    split = text.manifest.splits["train"]
+    marks = ", ".join(record.spelled_out)
+    return [
+        f"data        {split.documents:,} conversations, {'; '.join(record.formats)}",
+        f"template    {record.template}, learning {record.train_on}: {split.trained_tokens or 0:,} "
+        f"of {split.tokens:,} tokens",
+        *([f"marks       {marks} spelled out, not in the vocabulary"] if marks else []),
+        *([f"left out    {record.left_out_count:,} lines:"] if record.left_out else []),
+        *(f"            {line}" for line in record.left_out[:_SHOWN_LINES]),
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tempra.data.instruction_corpus import InstructionOptions
+from tempra.data.instruction_formats import FormatName
 from tempra.data.prepare import Preparation
 from tempra.train.config_data import DataConfig, TokenizerConfig
 
@@ -16,9 +18,10 @@ def preparation_of_sections(
     *,
     train: Sequence[str] | None = None,
     suffixes: Sequence[str] | None = None,
+    format: FormatName | None = None,
     shard_tokens: int = _SHARD_TOKENS,
 ) -> Preparation:
-    """Return the preparation; `train` and `suffixes` stand in for those of the section."""
+    """Return the preparation; `train`, `suffixes`, `format` stand in for those of the section."""
     return Preparation(
         train=data.train if train is None else train,
         validation=data.validation,
@@ -29,6 +32,12 @@ def preparation_of_sections(
         text_field=data.text_field,
         suffixes=data.suffixes if suffixes is None else suffixes,
         separator=data.separator,
+        instructions=InstructionOptions(
+            format=data.format if format is None else format,
+            template=data.template,
+            train_on=data.train_on,
+            skip_bad_lines=data.skip_bad_lines,
+        ),
         token_dtype=data.token_dtype,
         shard_tokens=shard_tokens,
     )

@@ -48,7 +48,11 @@ def preparation_of(config: LlmTrainingConfig) -> Preparation:
     if config.data.train:
         return preparation_of_sections(config.data, config.tokenizer)
     return preparation_of_sections(
-        config.data, config.tokenizer, train=standard_library_sources(), suffixes=(".py",)
+        config.data,
+        config.tokenizer,
+        train=standard_library_sources(),
+        suffixes=(".py",),
+        format="text",
     )
 
 
@@ -74,12 +78,18 @@ def _open_prepared(folder: Path, config: LlmTrainingConfig) -> PreparedDataset:
     for name, value in (
         ("validation", list(config.data.validation) or None),
         ("validation_fraction", config.data.validation_fraction),
+        ("format", None if config.data.format == "auto" else config.data.format),
+        ("template", config.data.template),
+        ("train_on", config.data.train_on),
+        ("skip_bad_lines", config.data.skip_bad_lines or None),
     ):
         if value is not None:
             raise ConfigError(
                 f"data.{name}: got {value}, but {folder} is prepared and split already; remove the "
                 "setting or prepare the text again"
             )
+    for split in prepared.manifest.splits:
+        prepared.dataset(split).check_trained(f"{folder}, split {split}")
     if config.evaluation.interval and not prepared.has_validation:
         raise ConfigError(
             f"evaluation.interval: got {config.evaluation.interval}, but {folder} was prepared "
@@ -90,12 +100,12 @@ def _open_prepared(folder: Path, config: LlmTrainingConfig) -> PreparedDataset:
 
 def _check_tokenizer(prepared: PreparedDataset, checkpoint: Checkpoint) -> None:
     saved = checkpoint.tokenizer_files
-    for name, content in prepared.tokenizer().files().items():
+    for name, content in prepared.model_files().items():
         if saved.get(name) != content:
             raise CheckpointError(
-                f"the text in {prepared.folder} is tokenized differently from that of checkpoint "
-                f"{checkpoint.path}: {name} is not the same; give back the text the run had, or "
-                "start a new run from its weights with train.init_from"
+                f"the text in {prepared.folder} is tokenized or written differently from that of "
+                f"checkpoint {checkpoint.path}: {name} is not the same; give back the text the run "
+                "had, or start a new run from its weights with train.init_from"
             )
 
 
