@@ -329,6 +329,7 @@ def test_unusable_text_is_one_line(run: Run, content: bytes, word: str) -> None:
     code, _, err = start(run)
     assert code in (1, 2)
     assert word in one_line(err)
+    assert not Path("out").exists()  # a run that never began leaves no folder
 
 
 def test_run_in_a_used_folder_is_refused(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ class RunFolder:
         self._resume_from = resume_from
         self._lock: _core.FileLock | None = None
         self._metrics: MetricsWriter | None = None
+        self._created = False
 
     @property
     def resumed_step(self) -> int | None:
@@ -53,6 +55,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         try:
+            self._created = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = take_lock(self.path)
             self._check_new()
@@ -78,6 +81,8 @@ class RunFolder:
             if error is None:
                 raise
         finally:
+            if self._created and self._metrics is None:
+                self._remove_unused()
             self._release()
 
     def begin(self) -> None:
@@ -98,6 +103,13 @@ class RunFolder:
                 f"run folder {self.path} cannot be written: {error.strerror or error}"
             ) from error
         self._metrics = MetricsWriter(self.path / METRICS_FILE, resume_step=self.resumed_step or 0)
+
+    def _remove_unused(self) -> None:
+        # Nothing was written; a folder somebody else has put files into stays.
+        with contextlib.suppress(OSError):
+            if [entry.name for entry in self.path.iterdir()] == [LOCK_FILE]:
+                (self.path / LOCK_FILE).unlink()
+                self.path.rmdir()
 
     def _check_new(self) -> None:
         # A run that was killed before its first checkpoint left nothing to lose.
