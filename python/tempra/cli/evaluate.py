@@ -71,6 +71,7 @@ def evaluate(
 def _open(data: str, split: str, trained: TrainedModel, scratch: Path) -> TokenizedDataset:
     """Open prepared tokens made with the model's tokenizer, or tokenize text with it."""
     from tempra._core import CheckpointError
+    from tempra.data.instruction_corpus import InstructionOptions
     from tempra.data.prepare import Preparation, prepare
     from tempra.data.prepared import PreparedDataset, is_prepared
     from tempra.data.tokenizer import save_tokenizer
@@ -90,8 +91,28 @@ def _open(data: str, split: str, trained: TrainedModel, scratch: Path) -> Tokeni
     preparation = Preparation(
         train=[data],
         validation_fraction=0.0,
+        instructions=InstructionOptions(template=_template_for(data, trained, scratch)),
         tokenizer="file",
         tokenizer_path=str(tokenizer),
     )
     result, _ = prepare(preparation, scratch / "tokens")
     return result.dataset("train")
+
+
+def _template_for(data: str, trained: TrainedModel, scratch: Path) -> str | None:
+    """Return the model's template as a setting, where the data is conversations."""
+    from tempra.data.chat_template import TEMPLATES
+    from tempra.data.corpus import Corpus
+    from tempra.data.instruction_formats import TEXT, detect_format
+    from tempra.data.jinja_template import JinjaTemplate
+
+    files = Corpus([data], setting="--data").files
+    template = trained.template()
+    if template is None or all(detect_format(file.path).format == TEXT for file in files):
+        return None
+    if isinstance(template, JinjaTemplate):
+        file = scratch / "chat_template.jinja"
+        file.write_text(template.source, encoding="utf-8")
+        return str(file)
+    assert template.name in TEMPLATES
+    return template.name

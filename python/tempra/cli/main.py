@@ -26,6 +26,7 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "train": Verb("tempra.cli.train", "train a model, continue a run, look at one, plan one"),
     "generate": Verb("tempra.cli.generate", "let a trained model continue a text"),
+    "chat": Verb("tempra.cli.chat", "talk to a model that was trained on conversations"),
     "eval": Verb("tempra.cli.evaluate", "measure how well a trained model predicts a text"),
     "data": Verb("tempra.cli.data", "prepare text for training; look into data files"),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempra._core import CheckpointError
 from tempra.checkpoint import load_checkpoint
 from tempra.checkpoint.load import load_weights
+from tempra.data.chat_template import ChatTemplate, load_saved_template
 from tempra.data.tokenizer import Tokenizer, load_tokenizer
 from tempra.models import Transformer
 from tempra.models.hugging_face import config_from_json
@@ -23,6 +24,10 @@ class TrainedModel:
     tokenizer: Tokenizer
     path: Path
     notes: tuple[str, ...] = ()
+
+    def template(self) -> ChatTemplate | None:
+        """Load the template of the conversations it was trained on; None for plain text."""
+        return load_saved_template(self.path)
 
 
 def load_trained_model(path: str | os.PathLike[str]) -> TrainedModel:
