@@ -31,6 +31,7 @@ void bind_optim(py::module_& module);
 void bind_gradient_clipping(py::module_& module);
 void bind_runtime(py::module_& module);
 void bind_io(py::module_& module);
+void bind_loading(py::module_& module);
 
 // Releases the GIL around a coarse call.
 using ReleaseGil = py::call_guard<py::gil_scoped_release>;

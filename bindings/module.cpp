@@ -16,4 +16,5 @@ PYBIND11_MODULE(_core, module) {
     tempra::python::bind_gradient_clipping(module);
     tempra::python::bind_runtime(module);
     tempra::python::bind_io(module);
+    tempra::python::bind_loading(module);
 }

@@ -1,0 +1,210 @@
+#include "tempra/data/batch_reader.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "platform/background_thread.h"
+#include "tempra/error.h"
+
+namespace tempra::data {
+
+namespace {
+
+// Buffers that no batch uses. Outlives the reader while batches are still held.
+class BufferPool : public std::enable_shared_from_this<BufferPool> {
+  public:
+    explicit BufferPool(size_t most) : most_(most), forks_before_(platform::fork_count()) {}
+
+    std::shared_ptr<Batch> take() {
+        std::unique_ptr<Batch> buffer;
+        {
+            const std::lock_guard lock(mutex_);
+            if (!free_.empty()) {
+                buffer = std::move(free_.back());
+                free_.pop_back();
+            }
+        }
+        if (buffer == nullptr) buffer = std::make_unique<Batch>();
+        return {buffer.release(), [pool = shared_from_this()](Batch* used) {
+                    pool->give_back(std::unique_ptr<Batch>(used));
+                }};
+    }
+
+  private:
+    void give_back(std::unique_ptr<Batch> used) {
+        // A batch that a forked child inherited: the lock may be held by a thread it does not have.
+        if (platform::fork_count() != forks_before_) return;
+        const std::lock_guard lock(mutex_);
+        if (free_.size() < most_) free_.push_back(std::move(used));
+    }
+
+    size_t most_;
+    int forks_before_;
+    std::mutex mutex_;
+    std::vector<std::unique_ptr<Batch>> free_;
+};
+
+// Workers of a parent process, which a forked child must not touch. Kept reachable.
+std::atomic<void*> lost_workers{nullptr};
+
+}  // namespace
+
+// Everything that the assembling thread touches.
+struct BatchReader::Worker {
+    Worker(std::unique_ptr<RowSource> row_source, const BatchShape& batch_shape,
+           std::int64_t most_ahead)
+        : source(std::move(row_source)),
+          shape(batch_shape),
+          readahead(static_cast<size_t>(most_ahead)),
+          // A step may hold some while the next ones are assembled.
+          pool(std::make_shared<BufferPool>(2 * readahead + 2)),
+          thread([this] { assemble_ahead(); }) {}
+
+    ~Worker() {
+        {
+            const std::lock_guard lock(mutex);
+            stopping = true;
+        }
+        changed.notify_all();
+    }
+
+    void assemble_ahead() {
+        std::unique_lock lock(mutex);
+        while (true) {
+            changed.wait(lock, [this] { return stopping || (!failed && ready.size() < limit); });
+            if (stopping) return;
+            const std::int64_t index = next++;
+            const std::int64_t request = requests;
+            assembling = true;
+            lock.unlock();
+            Ready result = assemble(index);
+            lock.lock();
+            assembling = false;
+            if (request != requests) continue;  // another batch was asked for meanwhile
+            failed = result.error != nullptr;
+            ready.push_back(std::move(result));
+            arrived.notify_one();
+        }
+    }
+
+    struct Ready {
+        std::int64_t index;
+        std::shared_ptr<Batch> batch;
+        std::exception_ptr error;
+    };
+
+    Ready assemble(std::int64_t index) {
+        try {
+            const std::int64_t own = shape.rows / shape.world_size;
+            const std::int64_t first = index * shape.rows + shape.rank * own;
+            std::shared_ptr<Batch> batch = pool->take();
+            BatchWriter writer(*batch, own * source->row_tokens());
+            for (std::int64_t row = first; row < first + own; ++row) source->append(row, writer);
+            writer.finish();
+            return {index, std::move(batch), nullptr};
+        } catch (...) {
+            return {index, nullptr, std::current_exception()};
+        }
+    }
+
+    std::shared_ptr<Batch> read(std::int64_t index) {
+        const std::lock_guard one_consumer(consumer);
+        std::unique_lock lock(mutex);
+        std::int64_t coming = assembling ? next - 1 : next;
+        if (!ready.empty()) coming = ready.front().index;
+        if (index != coming || (failed && ready.empty())) {
+            ++requests;
+            ready.clear();
+            next = index;
+            failed = false;
+        }
+        // A jump is often followed by another: nothing beyond it is worth assembling yet.
+        limit = last_read < 0 || index == last_read + 1 ? readahead : 1;
+        last_read = index;
+        changed.notify_one();
+        arrived.wait(lock, [this] { return !ready.empty(); });
+        Ready result = std::move(ready.front());
+        ready.pop_front();
+        lock.unlock();
+        changed.notify_one();
+        if (result.error != nullptr) std::rethrow_exception(result.error);
+        return std::move(result.batch);
+    }
+
+    std::unique_ptr<RowSource> source;  // of the thread alone
+    const BatchShape shape;
+    const size_t readahead;
+    std::shared_ptr<BufferPool> pool;
+
+    std::mutex consumer;
+    std::mutex mutex;  // guards what follows
+    std::condition_variable changed, arrived;
+    std::deque<Ready> ready;  // consecutive numbers
+    std::int64_t next = 0;    // the number to assemble next
+    std::int64_t requests = 0;
+    std::int64_t last_read = -1;
+    size_t limit = 0;  // 0: nothing was asked for yet
+    bool assembling = false;
+    bool failed = false;
+    bool stopping = false;
+
+    Worker* lost_before = nullptr;
+    platform::BackgroundThread thread;  // last: it uses all the others
+};
+
+BatchReader::BatchReader(std::shared_ptr<const RowSource> source, const BatchShape& shape,
+                         std::int64_t readahead)
+    : source_(std::move(source)), shape_(shape), readahead_(readahead) {
+    TEMPRA_CHECK(ConfigError, shape.rows >= 1 && shape.world_size >= 1,
+                 "batches: {} rows and a world of {} given, at least 1 of each needed", shape.rows,
+                 shape.world_size);
+    TEMPRA_CHECK(ConfigError, shape.rank >= 0 && shape.rank < shape.world_size,
+                 "batches: rank {} given in a world of {}, 0 to {} needed", shape.rank,
+                 shape.world_size, shape.world_size - 1);
+    TEMPRA_CHECK(ConfigError, shape.rows % shape.world_size == 0,
+                 "batches: {} rows cannot be divided evenly among {} ranks", shape.rows,
+                 shape.world_size);
+    TEMPRA_CHECK(ConfigError, readahead >= 1 && readahead <= 4096,
+                 "batches: a readahead of {} given, 1 to 4096 needed", readahead);
+}
+
+BatchReader::~BatchReader() { abandon_lost_worker(); }
+
+// In a forked child: the thread is not there, and it may have held any lock of the worker.
+void BatchReader::abandon_lost_worker() {
+    if (worker_ == nullptr || worker_->thread.exists()) return;
+    Worker* lost = worker_.release();
+    void* head = lost_workers.load(std::memory_order_relaxed);
+    do lost->lost_before = static_cast<Worker*>(head);
+    while (!lost_workers.compare_exchange_weak(head, lost, std::memory_order_relaxed));
+}
+
+BatchReader::Worker& BatchReader::worker() {
+    abandon_lost_worker();
+    if (worker_ == nullptr) {
+        worker_ = std::make_unique<Worker>(source_->fresh(), shape_, readahead_);
+    }
+    return *worker_;
+}
+
+std::shared_ptr<Batch> BatchReader::read(std::int64_t index) {
+    TEMPRA_CHECK(ConfigError, index >= 0, "batches: batch {} asked for, at least 0 needed", index);
+    Worker& current = worker();
+    const auto began = std::chrono::steady_clock::now();
+    std::shared_ptr<Batch> batch = current.read(index);
+    const std::chrono::nanoseconds waited = std::chrono::steady_clock::now() - began;
+    nanoseconds_waited_.fetch_add(waited.count(), std::memory_order_relaxed);
+    return batch;
+}
+
+double BatchReader::seconds_waited() const noexcept {
+    return 1e-9 * static_cast<double>(nanoseconds_waited_.load(std::memory_order_relaxed));
+}
+
+}  // namespace tempra::data

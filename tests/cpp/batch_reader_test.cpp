@@ -1,0 +1,182 @@
+#include "tempra/data/batch_reader.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "tempra/error.h"
+#include "token_memory.h"
+
+namespace tempra::data {
+namespace {
+
+std::shared_ptr<const RowSource> windows(std::int64_t tokens = 1000) {
+    WindowOptions options;
+    options.block = 8;
+    options.seed = 2;
+    return make_window_rows(counted_stream({tokens}), options);
+}
+
+std::vector<std::int32_t> expected_tokens(const RowSource& source, std::int64_t first,
+                                          std::int64_t rows) {
+    const auto own = source.fresh();
+    Batch batch;
+    BatchWriter writer(batch, rows * own->row_tokens());
+    for (std::int64_t row = first; row < first + rows; ++row) own->append(row, writer);
+    writer.finish();
+    return batch.tokens;
+}
+
+// A source whose row 50 cannot be read.
+class FailingRows final : public RowSource {
+  public:
+    explicit FailingRows(std::shared_ptr<const RowSource> rows)
+        : prototype_(std::move(rows)), rows_(prototype_->fresh()) {}
+    [[nodiscard]] std::int64_t row_tokens() const override { return rows_->row_tokens(); }
+    void append(std::int64_t row, BatchWriter& batch) override {
+        if (row == 50) throw FormatError("row 50 is damaged");
+        rows_->append(row, batch);
+    }
+    [[nodiscard]] double epochs(std::int64_t rows) override { return rows_->epochs(rows); }
+    [[nodiscard]] std::unique_ptr<RowSource> fresh() const override {
+        return std::make_unique<FailingRows>(prototype_);
+    }
+
+  private:
+    std::shared_ptr<const RowSource> prototype_;
+    std::unique_ptr<RowSource> rows_;
+};
+
+TEST(BatchReaderTest, ReadsEveryBatchInOrderAndOutOfOrder) {
+    const auto source = windows();
+    for (const std::int64_t readahead : {1, 2, 5}) {
+        BatchReader reader(source, {4, 0, 1}, readahead);
+        for (const std::int64_t index : {0, 1, 2, 3, 10, 11, 12, 5, 4, 3, 3, 3, 4, 5, 100, 0}) {
+            EXPECT_EQ(reader.read(index)->tokens, expected_tokens(*source, 4 * index, 4)) << index;
+        }
+    }
+}
+
+TEST(BatchReaderTest, RanksTogetherReadTheSameBatches) {
+    const auto source = windows();
+    for (const std::int64_t world : {1, 2, 3, 6}) {
+        for (std::int64_t index = 0; index < 30; index += 7) {
+            std::vector<std::int32_t> joined;
+            for (std::int64_t rank = 0; rank < world; ++rank) {
+                BatchReader reader(source, {6, rank, world});
+                const auto batch = reader.read(index);
+                joined.insert(joined.end(), batch->tokens.begin(), batch->tokens.end());
+            }
+            EXPECT_EQ(joined, expected_tokens(*source, 6 * index, 6));
+        }
+    }
+}
+
+TEST(BatchReaderTest, HeldBatchesKeepTheirContentAndOutliveTheReader) {
+    const auto source = windows();
+    std::vector<std::shared_ptr<Batch>> held;
+    {
+        BatchReader reader(source, {2, 0, 1});
+        for (std::int64_t index = 0; index < 40; ++index) held.push_back(reader.read(index));
+    }
+    for (std::int64_t index = 0; index < 40; ++index) {
+        EXPECT_EQ(held[static_cast<size_t>(index)]->tokens, expected_tokens(*source, 2 * index, 2));
+    }
+}
+
+TEST(BatchReaderTest, BuffersAreUsedAgain) {
+    BatchReader reader(windows(), {2, 0, 1}, 2);
+    std::vector<const std::int32_t*> seen;
+    for (std::int64_t index = 0; index < 200; ++index) {
+        const std::int32_t* memory = reader.read(index)->tokens.data();
+        if (std::find(seen.begin(), seen.end(), memory) == seen.end()) seen.push_back(memory);
+    }
+    EXPECT_LE(seen.size(), 6U);
+}
+
+TEST(BatchReaderTest, ErrorsArriveWithTheirBatchAndCanBeAskedForAgain) {
+    const auto source = std::make_shared<FailingRows>(windows());
+    BatchReader reader(source, {4, 0, 1});
+    for (std::int64_t index = 0; index < 12; ++index) (void)reader.read(index);
+    for (int again = 0; again < 3; ++again) {
+        try {
+            (void)reader.read(12);
+            FAIL();
+        } catch (const FormatError& error) {
+            EXPECT_STREQ(error.what(), "row 50 is damaged");
+        }
+    }
+    EXPECT_EQ(reader.read(13)->tokens.size(), 32U);
+    EXPECT_EQ(reader.read(14)->tokens.size(), 32U);
+    EXPECT_THROW((void)reader.read(12), FormatError);
+}
+
+TEST(BatchReaderTest, ReadersThatAreNotReadToTheEndStop) {
+    for (int i = 0; i < 50; ++i) {
+        BatchReader reader(windows(), {2, 0, 1});
+        if (i % 3 > 0) (void)reader.read(0);
+        if (i % 3 > 1) (void)reader.read(7);
+    }
+}
+
+TEST(BatchReaderTest, ThreadsTakeTurns) {
+    const auto source = windows();
+    BatchReader reader(source, {2, 0, 1});
+    reader.start();
+    std::vector<std::thread> threads;
+    for (std::int64_t id = 0; id < 4; ++id) {
+        threads.emplace_back([&, id] {
+            for (std::int64_t i = 0; i < 50; ++i) {
+                const std::int64_t index = 3 * i + id;
+                EXPECT_EQ(reader.read(index)->tokens, expected_tokens(*source, 2 * index, 2));
+            }
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_GT(reader.seconds_waited(), 0.0);
+}
+
+TEST(BatchReaderTest, WrongShapesAreRefused) {
+    const auto source = windows();
+    EXPECT_THROW(BatchReader(source, {0, 0, 1}), ConfigError);
+    EXPECT_THROW(BatchReader(source, {4, 1, 1}), ConfigError);
+    EXPECT_THROW(BatchReader(source, {4, -1, 2}), ConfigError);
+    EXPECT_THROW(BatchReader(source, {4, 0, 3}), ConfigError);
+    EXPECT_THROW(BatchReader(source, {4, 0, 0}), ConfigError);
+    EXPECT_THROW(BatchReader(source, {4, 0, 1}, 0), ConfigError);
+    BatchReader reader(source, {4, 0, 1});
+    EXPECT_THROW((void)reader.read(-1), ConfigError);
+}
+
+// Not under ThreadSanitizer, whose run-time library does not start threads in forked children.
+#if !defined(__SANITIZE_THREAD__)
+TEST(BatchReaderTest, AForkedChildReadsOn) {
+    const auto source = windows();
+    BatchReader reader(source, {2, 0, 1});
+    std::shared_ptr<Batch> held = reader.read(0);
+    for (std::int64_t index = 1; index < 30; ++index) {
+        (void)reader.read(index);
+        const pid_t child = fork();
+        ASSERT_GE(child, 0);
+        if (child == 0) {
+            alarm(20);  // a child that hangs is to fail, not to wait
+            bool right = true;
+            for (std::int64_t next = index + 1; next < index + 4; ++next) {
+                right = right && reader.read(next)->tokens == expected_tokens(*source, 2 * next, 2);
+            }
+            held.reset();
+            _exit(right ? 0 : 1);
+        }
+        int status = -1;
+        ASSERT_EQ(waitpid(child, &status, 0), child);
+        EXPECT_EQ(status, 0);
+    }
+}
+#endif
+
+}  // namespace
+}  // namespace tempra::data
