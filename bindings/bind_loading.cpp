@@ -23,8 +23,8 @@ namespace {
 using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 
 std::span<const std::int64_t> to_span(const Int64Array& array) {
-    TEMPRA_CHECK(ShapeError, array.ndim() == 1, "lengths: an array of {} dimensions given, 1 needed",
-                 array.ndim());
+    TEMPRA_CHECK(ShapeError, array.ndim() == 1,
+                 "lengths: an array of {} dimensions given, 1 needed", array.ndim());
     return {array.data(), static_cast<size_t>(array.size())};
 }
 
@@ -168,7 +168,8 @@ void bind_packing(py::module_& module) {
             },
             "Closes the open rows.")
         .def_property_readonly(
-            "counts", [](const data::StreamingPacker& packer) { return counts_of(packer.counts()); })
+            "counts",
+            [](const data::StreamingPacker& packer) { return counts_of(packer.counts()); })
         .def_property_readonly("open_rows", &data::StreamingPacker::open_rows);
 }
 
@@ -311,9 +312,9 @@ void bind_rows(py::module_& module) {
 // layout cannot: the next batch in the same buffer relies on it.
 py::tuple to_arrays(std::shared_ptr<data::Batch> batch) {
     data::Batch& content = *batch;
-    const py::capsule owner(
-        new std::shared_ptr<data::Batch>(std::move(batch)),
-        [](void* held) { delete static_cast<std::shared_ptr<data::Batch>*>(held); });
+    const py::capsule owner(new std::shared_ptr<data::Batch>(std::move(batch)), [](void* held) {
+        delete static_cast<std::shared_ptr<data::Batch>*>(held);
+    });
     const auto view = [&](const std::vector<std::int32_t>& values, bool writeable) {
         return view_of(values.data(), values.size(), 4, owner, writeable);
     };

@@ -72,6 +72,7 @@ _LAZY: dict[str, str] = {
     "OptimizerConfig": "tempra.train.config",
     "OptimizerType": "tempra.train.config",
     "SchedulerConfig": "tempra.train.config",
+    "SequencePacker": "tempra.data.sequence_packer",
     "TokenizedDataset": "tempra.data.token_dataset",
     "TrainError": "tempra.train.errors",
     "TrainableModel": "tempra.train.protocols",

@@ -6,6 +6,7 @@ Native core of tempra: tensors, autograd, fused operations, optimizers, files.
 from __future__ import annotations
 import collections.abc
 import numpy
+import numpy.typing
 import typing
 import typing_extensions
 
@@ -413,6 +414,156 @@ class FileLock:
     def release(self) -> None:
         """
         Gives the lock up.
+        """
+
+class PackingPlan:
+    """
+    Which pieces of which documents share a row.
+    """
+    def __len__(self) -> int: ...
+    @property
+    def begins(self) -> numpy.ndarray:
+        """
+        [pieces]: the first token of each within its document.
+        """
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def counts(self) -> dict:
+        """
+        What was done with the documents.
+        """
+    @property
+    def documents(self) -> numpy.ndarray:
+        """
+        [pieces]: the document of each.
+        """
+    @property
+    def fill(self) -> float:
+        """
+        Tokens over room.
+        """
+    @property
+    def lengths(self) -> numpy.ndarray:
+        """
+        [pieces]: tokens of each.
+        """
+    @property
+    def row_offsets(self) -> numpy.ndarray:
+        """
+        [rows + 1]: the pieces of each row.
+        """
+    @property
+    def rows(self) -> int: ...
+
+class StreamingPacker:
+    """
+    Rows for documents that arrive one by one.
+    """
+    def __init__(
+        self,
+        capacity: typing.SupportsInt | typing.SupportsIndex,
+        overlong: str = "split",
+        window: typing.SupportsInt | typing.SupportsIndex = 1024,
+    ) -> None: ...
+    def finish(self) -> list:
+        """
+        Closes the open rows.
+        """
+    def push(
+        self,
+        document: typing.SupportsInt | typing.SupportsIndex,
+        length: typing.SupportsInt | typing.SupportsIndex,
+    ) -> list:
+        """
+        Adds a document; the rows this closes, each a list of (document, begin, length).
+        """
+    @property
+    def counts(self) -> dict: ...
+    @property
+    def open_rows(self) -> int: ...
+
+class TokenStream:
+    """
+    Shards (name, tokens, document boundaries or None, loss mask or None) as one stream.
+    """
+    def __init__(
+        self,
+        shards: collections.abc.Sequence[tuple],
+        vocabulary: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def documents(self) -> int: ...
+
+class RowSource:
+    """
+    Training rows numbered through all epochs.
+    """
+    @staticmethod
+    def mixed(
+        sources: collections.abc.Sequence[RowSource],
+        quotas: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        seed: typing.SupportsInt | typing.SupportsIndex,
+    ) -> RowSource:
+        """
+        Rows of several sources, in fixed shares.
+        """
+    @staticmethod
+    def packed(
+        stream: TokenStream,
+        capacity: typing.SupportsInt | typing.SupportsIndex,
+        strategy: str = "best_fit",
+        overlong: str = "split",
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        window: typing.SupportsInt | typing.SupportsIndex = 1024,
+        longest_first: bool = False,
+        pad_token: typing.SupportsInt | typing.SupportsIndex | None = None,
+        part_documents: typing.SupportsInt | typing.SupportsIndex = 1048576,
+    ) -> RowSource:
+        """
+        Packed documents of a stream.
+        """
+    @staticmethod
+    def windows(
+        stream: TokenStream,
+        block: typing.SupportsInt | typing.SupportsIndex,
+        seed: typing.SupportsInt | typing.SupportsIndex,
+        random: bool = False,
+    ) -> RowSource:
+        """
+        Windows of a stream: all of its blocks in shuffled order, or from anywhere.
+        """
+    def epochs(self, rows: typing.SupportsInt | typing.SupportsIndex) -> float:
+        """
+        How often the data has been read after that many rows.
+        """
+    @property
+    def row_tokens(self) -> int:
+        """
+        The most tokens that a row can have.
+        """
+
+class BatchReader:
+    """
+    Batches by number, assembled ahead by a thread.
+    """
+    def __init__(
+        self,
+        source: RowSource,
+        rows: typing.SupportsInt | typing.SupportsIndex,
+        rank: typing.SupportsInt | typing.SupportsIndex = 0,
+        world_size: typing.SupportsInt | typing.SupportsIndex = 1,
+        readahead: typing.SupportsInt | typing.SupportsIndex = 3,
+    ) -> None: ...
+    def read(self, index: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+        """
+        (tokens, labels, offsets, positions, valid tokens) of a batch.
+        """
+    @property
+    def seconds_waited(self) -> float:
+        """
+        How long read has waited in all.
         """
 
 def absolute(x: Tensor) -> Tensor:
@@ -916,9 +1067,34 @@ def ones(shape: typing.Any, dtype: DType | str = ...) -> Tensor:
     Tensor of ones.
     """
 
+def pack_rows(
+    stream: TokenStream,
+    plan: typing.Any,
+    first: typing.SupportsInt | typing.SupportsIndex,
+    last: typing.SupportsInt | typing.SupportsIndex,
+    pad_token: typing.SupportsInt | typing.SupportsIndex | None = None,
+) -> tuple:
+    """
+    Rows first to last of a plan: (tokens, labels, offsets, positions, valid tokens).
+    """
+
 def peak_resident_bytes() -> int:
     """
     Memory of this process at its peak.
+    """
+
+def plan_packing(
+    lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    capacity: typing.SupportsInt | typing.SupportsIndex,
+    strategy: str = "best_fit",
+    overlong: str = "split",
+    seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    epoch: typing.SupportsInt | typing.SupportsIndex = 0,
+    window: typing.SupportsInt | typing.SupportsIndex = 1024,
+    longest_first: bool = False,
+) -> PackingPlan:
+    """
+    Plans rows for documents of these lengths, a function of the arguments alone.
     """
 
 def power(a: typing.Any, b: typing.Any) -> Tensor:
@@ -1016,6 +1192,17 @@ def round(x: Tensor) -> Tensor:
 def rsqrt(x: Tensor) -> Tensor:
     """
     1 / sqrt(x).
+    """
+
+def sample_order(
+    indices: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    count: typing.SupportsInt | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    epoch: typing.SupportsInt | typing.SupportsIndex,
+    inverse: bool = False,
+) -> numpy.typing.NDArray[numpy.int64]:
+    """
+    The samples at positions of an epoch (or, inverse, the positions of samples).
     """
 
 def scatter(

@@ -41,7 +41,7 @@ def test_public_names_are_found_at_the_top_level() -> None:
     assert tempra.LlmTrainingConfig is LlmTrainingConfig
     assert tempra.OptimizerType is OptimizerType
     for name in tempra._LAZY:
-        assert getattr(tempra, name).__name__ in (name, "TokenSource")  # DataLoader's other name
+        assert getattr(tempra, name).__name__ == name
 
 
 def test_frozen() -> None:

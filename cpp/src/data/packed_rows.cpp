@@ -169,7 +169,8 @@ void append_packed_row(const PackingPlan& plan, std::int64_t row, const TokenStr
         const auto [start, whole] =
             stream.document(first_document + static_cast<std::int64_t>(piece.document));
         // Only one policy is at work in a plan.
-        const std::int64_t kept = plan.counts.truncated > 0 ? std::min(whole, plan.capacity) : whole;
+        const std::int64_t kept =
+            plan.counts.truncated > 0 ? std::min(whole, plan.capacity) : whole;
         const std::int64_t begin = plan.begin(i);
         batch.add_sequence(stream, start + begin, piece.length, begin + piece.length < kept);
     }

@@ -11,9 +11,11 @@ from tempra.data.instruction_dataset import (
     parse_instruction_dataset,
 )
 from tempra.data.instruction_formats import FORMATS, Detection, detect_format
+from tempra.data.mixture import Mixture
 from tempra.data.order import SampleOrder
 from tempra.data.prepare import Preparation
 from tempra.data.prepared import PreparedDataset
+from tempra.data.sequence_packer import PackedDocuments, SequencePacker
 from tempra.data.token_bin import read_token_bin_file, write_token_bin_file
 from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.tokenizer import (
@@ -39,11 +41,14 @@ __all__ = [
     "MalformedLine",
     "MalformedLinesError",
     "Message",
+    "Mixture",
+    "PackedDocuments",
     "PlainText",
     "PreferencePair",
     "Preparation",
     "PreparedDataset",
     "SampleOrder",
+    "SequencePacker",
     "TokenSource",
     "TokenizedDataset",
     "Tokenizer",

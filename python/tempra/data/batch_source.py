@@ -11,68 +11,95 @@ from numpy.typing import NDArray
 from tempra import _core
 from tempra._core import ConfigError
 from tempra.data.batch import Batch, FixedRows
-from tempra.data.order import SampleOrder, mix, mix_array
+from tempra.data.mixture import Mixture
+from tempra.data.sequence_packer import OVERLONG, STRATEGIES, Overlong, Strategy
 from tempra.data.token_dataset import TokenizedDataset
 
 Mode = Literal["blocks", "random"]
 
+# Some 200 million tokens, whose plan has about 20 MB.
+_PART_DOCUMENTS = 1 << 20
+_MASK = (1 << 64) - 1
 
-class TokenSource:
-    """Training batches of `batch_size` rows of `block` tokens; labels are the next tokens.
 
-    `blocks`: each epoch cuts the stream into blocks that do not overlap and reads every one exactly
-    once, in the order of `SampleOrder(blocks, seed, epoch)`. Rows are numbered through all epochs,
-    so
-    a batch at the end of an epoch is filled up from the next one: none is short, nothing is
-    dropped.
-    Where the stream is no multiple of `block`, each epoch starts at another offset, so that the
-    rest at the end is not always the same tokens.
+class DataLoader:
+    """Training batches of `batch_size` rows of at most `block` tokens; labels are the next tokens.
 
-    `random`: each row starts anywhere, as in nanoGPT: a function of (seed, row number) alone.
+    Without packing, rows are windows of the stream of all tokens. `blocks`: each epoch cuts the
+    stream into blocks that do not overlap and reads every one exactly once, in the order of
+    `SampleOrder(blocks, seed, epoch)`. Where the stream is no multiple of `block`, each epoch
+    starts at another offset, so that the rest at the end is not always the same tokens. `random`:
+    each row starts anywhere, as in nanoGPT: a function of (seed, row number) alone.
+
+    With packing, rows hold whole documents, which attention and positions never cross: see
+    `SequencePacker`. Rows end where their documents end, or with `pad_token` are filled up to
+    `block`. Documents are planned `part_documents` at a time, to bound memory.
+
+    Rows are numbered through all epochs, so a batch at the end of an epoch is filled up from the
+    next one: none is short, nothing is dropped. Rank r of `world_size` reads the r-th of equal
+    parts of each batch, so the ranks' number decides nothing but who reads what.
+
+    A native thread assembles up to `readahead` batches ahead of the last one asked for. The arrays
+    of a batch are its own; their memory is used again when the last of them is gone.
     """
 
     def __init__(
         self,
-        dataset: TokenizedDataset,
+        dataset: TokenizedDataset | Mixture,
         *,
         batch_size: int,
         block: int,
         seed: int,
         mode: Mode = "blocks",
+        packing: Strategy | None = None,
+        overlong: Overlong = "split",
+        window: int = 1024,
+        longest_first: bool = False,
+        pad_token: int | None = None,
+        part_documents: int = _PART_DOCUMENTS,
+        rank: int = 0,
+        world_size: int = 1,
+        readahead: int = 3,
     ) -> None:
         if batch_size < 1 or block < 1:
             raise ConfigError(
-                f"token source: got batch_size {batch_size} and block {block}, needs at least 1"
+                f"data loader: got batch_size {batch_size} and block {block}, needs at least 1"
             )
         if mode not in ("blocks", "random"):
-            raise ConfigError(f"token source: got mode {mode!r}, needs 'blocks' or 'random'")
-        check_length(dataset, block, "training")
+            raise ConfigError(f"data loader: got mode {mode!r}, needs 'blocks' or 'random'")
+        if packing is not None and mode != "blocks":
+            raise ConfigError(
+                f"data loader: got mode {mode!r} with packing {packing!r}; packed rows hold whole "
+                "documents and start at none but their beginning"
+            )
         self.dataset, self.batch_size, self.block = dataset, batch_size, block
-        self.seed, self.mode = seed, mode
-        self.blocks_per_epoch = (len(dataset) - 1) // block
-        self._rows = FixedRows(batch_size, block)
+        self.seed, self.mode, self.packing = seed, mode, packing
+        self.overlong, self.window, self.longest_first = overlong, window, longest_first
+        self.pad_token, self.part_documents = pad_token, part_documents
+        self._rows = self._row_source()
+        self._reader = _core.BatchReader(self._rows, batch_size, rank, world_size, readahead)
 
     def batch(self, index: int) -> Batch:
         """Batch number `index`, counted from 0 through all epochs."""
         if index < 0:
-            raise ConfigError(f"token source: got batch {index}, needs at least 0")
-        first = index * self.batch_size
-        rows = np.arange(first, first + self.batch_size, dtype=np.int64)
-        starts = self._block_starts(rows) if self.mode == "blocks" else self._random_starts(rows)
-        length = self.block + 1
-        mask = self.dataset.mask_windows(starts, length)
-        return self._rows.batch(self.dataset.windows(starts, length), mask)
+            raise ConfigError(f"data loader: got batch {index}, needs at least 0")
+        return Batch(*self._reader.read(index))
 
     def __iter__(self) -> BatchIterator:
         return BatchIterator(self)
 
     def epochs(self, batches: int) -> float:
-        """How often the text has been read after that many batches."""
-        return batches * self.batch_size / self.blocks_per_epoch
+        """How often the data has been read after that many batches."""
+        return self._rows.epochs(batches * self.batch_size)
+
+    @property
+    def seconds_waited(self) -> float:
+        """How long `batch` has waited for batches in all."""
+        return self._reader.seconds_waited
 
     def state_dict(self) -> dict[str, int]:
         """Return what decides the batches; a resumed run compares it by `check_state`."""
-        return {
+        state = {
             "seed": self.seed,
             "batch_size": self.batch_size,
             "block": self.block,
@@ -80,12 +107,18 @@ class TokenSource:
             "tokens": len(self.dataset),
             "checksum": self._checksum(),
         }
-
-    def _checksum(self) -> int:
-        """Return one number for the shards' checksums; 0 stands for a shard without a sidecar."""
-        sidecars = (shard.sidecar for shard in self.dataset.shards)
-        each = [0 if sidecar is None else sidecar.crc32 for sidecar in sidecars]
-        return _core.crc32(" ".join(map(str, each)).encode())
+        if self.packing is not None:
+            state |= {
+                "packing": STRATEGIES.index(self.packing),
+                "overlong": OVERLONG.index(self.overlong),
+                "window": self.window,
+                "longest_first": int(self.longest_first),
+                "pad_token": -1 if self.pad_token is None else self.pad_token,
+                "part_documents": self.part_documents,
+            }
+        if isinstance(self.dataset, Mixture):
+            state |= {f"quota_{i}": quota for i, quota in enumerate(self.dataset.quotas)}
+        return state
 
     def check_state(self, state: Mapping[str, int]) -> None:
         """Raise `ConfigError` if batches would differ from those of the saved run."""
@@ -98,31 +131,55 @@ class TokenSource:
                     "it cannot continue on the same batches"
                 )
 
-    def _block_starts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        epochs, positions = np.divmod(rows, self.blocks_per_epoch)
-        slack = (len(self.dataset) - 1) % self.block
-        starts = np.empty_like(rows)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            order = SampleOrder(self.blocks_per_epoch, self.seed, int(epoch))
-            offset = mix(mix(self.seed) ^ int(epoch)) % (slack + 1)
-            starts[chosen] = order(positions[chosen]) * self.block + offset
-        return starts
+    def _checksum(self) -> int:
+        """Return one number for the shards' checksums; 0 stands for a shard without a sidecar."""
+        each: list[int] = []
+        for dataset in self._datasets():
+            for shard in dataset.shards:
+                each.append(0 if shard.sidecar is None else shard.sidecar.crc32)
+                if shard.sidecar is not None and shard.sidecar.mask_crc32 is not None:
+                    each.append(shard.sidecar.mask_crc32)
+        return _core.crc32(" ".join(map(str, each)).encode())
 
-    def _random_starts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        key = np.uint64(mix(self.seed))
-        values = mix_array(mix_array(rows.astype(np.uint64)) ^ key)
-        # The remainder favours small values by less than 2**-20 for any text under 2**44 tokens.
-        starts: NDArray[np.int64] = (values % np.uint64(len(self.dataset) - self.block)).astype(
-            np.int64
+    def _datasets(self) -> list[TokenizedDataset]:
+        return self.dataset.datasets if isinstance(self.dataset, Mixture) else [self.dataset]
+
+    def _row_source(self) -> _core.RowSource:
+        if not isinstance(self.dataset, Mixture):
+            return self._rows_of(self.dataset, self.seed)
+        # Sources of equal length are not to run through their documents in step.
+        sources = [
+            self._rows_of(dataset, self.seed + number)
+            for number, dataset in enumerate(self.dataset.datasets)
+        ]
+        return _core.RowSource.mixed(sources, self.dataset.quotas, self.seed & _MASK)
+
+    def _rows_of(self, dataset: TokenizedDataset, seed: int) -> _core.RowSource:
+        if self.packing is None:
+            check_length(dataset, self.block, "training")
+            stream = dataset.stream(documents=False)
+            return _core.RowSource.windows(stream, self.block, seed & _MASK, self.mode == "random")
+        return _core.RowSource.packed(
+            dataset.stream(documents=True),
+            self.block,
+            self.packing,
+            self.overlong,
+            seed & _MASK,
+            self.window,
+            self.longest_first,
+            self.pad_token,
+            self.part_documents,
         )
-        return starts
+
+
+# The name this class had when it knew one kind of rows.
+TokenSource = DataLoader
 
 
 class BatchIterator(Iterator[Batch]):
     """Batches of a source one after the other; `cursor` counts those handed out."""
 
-    def __init__(self, source: TokenSource, cursor: int = 0) -> None:
+    def __init__(self, source: DataLoader, cursor: int = 0) -> None:
         self.source, self.cursor = source, cursor
 
     def __next__(self) -> Batch:
@@ -140,10 +197,6 @@ class BatchIterator(Iterator[Batch]):
         if state.get("cursor", -1) < 0:
             raise ConfigError(f"data state: cursor is {state.get('cursor')}, needs at least 0")
         self.cursor = state["cursor"]
-
-
-# The name that users of other training libraries look for.
-DataLoader = TokenSource
 
 
 def check_length(dataset: TokenizedDataset, block: int, purpose: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tempra import _core
 from tempra._core import ConfigError, FormatError
 from tempra.data.batch import Int32Array
 from tempra.data.token_shard import TokenShard
@@ -58,6 +60,28 @@ class TokenizedDataset:
     def documents(self) -> int:
         """Documents in all."""
         return sum(1 if s.sidecar is None else s.sidecar.documents for s in self.shards)
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | PathLike[str], split: str = "train", **options: Any
+    ) -> TokenizedDataset:
+        """Open a folder's shards: those its `dataset.json` lists for `split`, else all `*.bin`."""
+        from tempra.data.prepared import PreparedDataset, is_prepared
+
+        location = Path(folder)
+        if is_prepared(location):
+            return PreparedDataset(location).dataset(split)
+        if not location.is_dir():
+            raise FormatError(f"{location}: is no folder of token files")
+        return cls(sorted(location.glob("*.bin")), **options)
+
+    def stream(self, *, documents: bool) -> _core.TokenStream:
+        """Return the native reader of these shards, which knows documents only where asked."""
+        shards = [
+            (str(shard.path), shard.tokens, shard.bounds() if documents else None, mask)
+            for shard, mask in zip(self.shards, self._masks, strict=True)
+        ]
+        return _core.TokenStream(shards, self.vocabulary_size)
 
     def windows(self, starts: NDArray[np.int64], length: int) -> Int32Array:
         """Return the `length` tokens from each of `starts` on, [starts, length]."""

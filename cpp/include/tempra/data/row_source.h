@@ -53,8 +53,9 @@ struct PackedRowOptions {
 [[nodiscard]] std::unique_ptr<RowSource> make_packed_rows(std::shared_ptr<const TokenStream> stream,
                                                           const PackedRowOptions& options);
 
-// Appends a row of a plan for documents `first_document`, ... of the stream. A document that goes on
-// in another row is still learned whole: the label of its last token here is its first one there.
+// Appends a row of a plan for documents `first_document`, ... of the stream. A document that goes
+// on in another row is still learned whole: the label of its last token here is its first one
+// there.
 void append_packed_row(const PackingPlan& plan, std::int64_t row, const TokenStream& stream,
                        std::int64_t first_document, std::optional<std::int32_t> pad_token,
                        BatchWriter& batch);
