@@ -34,26 +34,41 @@ struct MemoryWord<16> {
 template <class T>
 inline constexpr int kPackOf = 16 / static_cast<int>(sizeof(T));
 
-// `from` is aligned to the pack's size.
+// A pack of more than 16 bytes (fp32 parameters beside bf16 data) takes several words.
+template <class T, int kPack>
+struct PackWords {
+    static constexpr int kBytes = kPack * static_cast<int>(sizeof(T));
+    static constexpr int kCount = kBytes > 16 ? kBytes / 16 : 1;
+    using Word = typename MemoryWord<kBytes / kCount>::type;
+};
+
+// `from` is aligned to the pack's size, or to 16 bytes.
 template <class T, int kPack>
 __device__ __forceinline__ void load_whole(const T* from, Arithmetic<T> (&to)[kPack]) {
-    using Word = typename MemoryWord<kPack* static_cast<int>(sizeof(T))>::type;
-    const Word word = *reinterpret_cast<const Word*>(from);
+    using Words = PackWords<T, kPack>;
+    typename Words::Word words[Words::kCount];
+#pragma unroll
+    for (int i = 0; i < Words::kCount; ++i) {
+        words[i] = reinterpret_cast<const typename Words::Word*>(from)[i];
+    }
     T elements[kPack];
-    memcpy(elements, &word, sizeof(word));
+    memcpy(elements, words, sizeof(words));
 #pragma unroll
     for (int i = 0; i < kPack; ++i) to[i] = to_arithmetic(elements[i]);
 }
 
 template <class T, int kPack>
 __device__ __forceinline__ void store_whole(const Arithmetic<T> (&from)[kPack], T* to) {
-    using Word = typename MemoryWord<kPack* static_cast<int>(sizeof(T))>::type;
+    using Words = PackWords<T, kPack>;
     T elements[kPack];
 #pragma unroll
     for (int i = 0; i < kPack; ++i) elements[i] = from_arithmetic<T>(from[i]);
-    Word word;
-    memcpy(&word, elements, sizeof(word));
-    *reinterpret_cast<Word*>(to) = word;
+    typename Words::Word words[Words::kCount];
+    memcpy(words, elements, sizeof(words));
+#pragma unroll
+    for (int i = 0; i < Words::kCount; ++i) {
+        reinterpret_cast<typename Words::Word*>(to)[i] = words[i];
+    }
 }
 
 // The first `count` elements, at any alignment; the rest become `fill`.

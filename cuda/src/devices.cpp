@@ -201,7 +201,7 @@ TempraCudaStatus set_device(std::int32_t device) noexcept {
     return current_device() != nullptr ? TEMPRA_CUDA_OK : TEMPRA_CUDA_NO_CODE_FOR_DEVICE;
 }
 
-DeviceState* current_device() noexcept {
+DeviceState* current_device() noexcept try {
     static std::mutex mutex;
     static auto* const states = new std::vector<std::unique_ptr<DeviceState>>;
     int device = 0;
@@ -220,17 +220,29 @@ DeviceState* current_device() noexcept {
         state = std::move(made);
     }
     return state.get();
+} catch (const std::exception& error) {
+    fail(TEMPRA_CUDA_FAILED, error.what());
+    return nullptr;
 }
 
 Scratch::Scratch(std::int64_t bytes, void* stream) noexcept : device_(current_device()) {
     if (device_ == nullptr) return;
-    std::string message;
-    block_ = device_->allocator->allocate(bytes, stream, message);
-    if (block_ == nullptr) fail(TEMPRA_CUDA_OUT_OF_MEMORY, message);
+    try {
+        std::string message;
+        block_ = device_->allocator->allocate(bytes, stream, message);
+        if (block_ == nullptr) fail(TEMPRA_CUDA_OUT_OF_MEMORY, message);
+    } catch (const std::exception& error) {
+        fail(TEMPRA_CUDA_OUT_OF_MEMORY, error.what());
+    }
 }
 
 Scratch::~Scratch() {
-    if (block_ != nullptr) static_cast<void>(device_->allocator->release(block_));
+    if (block_ == nullptr) return;
+    try {
+        static_cast<void>(device_->allocator->release(block_));
+    } catch (const std::exception& error) {  // no host memory to remember it: it stays in use
+        fail(TEMPRA_CUDA_FAILED, error.what());
+    }
 }
 
 }  // namespace tempra::cuda
