@@ -14,6 +14,7 @@ from tempra.data.batch import Batch, FixedRows
 from tempra.data.mixture import Mixture
 from tempra.data.sequence_packer import OVERLONG, STRATEGIES, Overlong, Strategy
 from tempra.data.token_dataset import TokenizedDataset
+from tempra.data.token_shard import TokenShard
 
 Mode = Literal["blocks", "random"]
 
@@ -93,6 +94,16 @@ class DataLoader:
         return self._rows.epochs(batches * self.batch_size)
 
     @property
+    def rows_per_epoch(self) -> int:
+        """Rows of the first epoch; with `streaming` and mixtures, of others about as many."""
+        return round(1.0 / self._rows.epochs(1)) if self._rows.epochs(1) else 0
+
+    @property
+    def shards(self) -> list[TokenShard]:
+        """All token files that are read."""
+        return [shard for dataset in self._datasets() for shard in dataset.shards]
+
+    @property
     def seconds_waited(self) -> float:
         """How long `batch` has waited for batches in all."""
         return self._reader.seconds_waited
@@ -134,11 +145,10 @@ class DataLoader:
     def _checksum(self) -> int:
         """Return one number for the shards' checksums; 0 stands for a shard without a sidecar."""
         each: list[int] = []
-        for dataset in self._datasets():
-            for shard in dataset.shards:
-                each.append(0 if shard.sidecar is None else shard.sidecar.crc32)
-                if shard.sidecar is not None and shard.sidecar.mask_crc32 is not None:
-                    each.append(shard.sidecar.mask_crc32)
+        for shard in self.shards:
+            each.append(0 if shard.sidecar is None else shard.sidecar.crc32)
+            if shard.sidecar is not None and shard.sidecar.mask_crc32 is not None:
+                each.append(shard.sidecar.mask_crc32)
         return _core.crc32(" ".join(map(str, each)).encode())
 
     def _datasets(self) -> list[TokenizedDataset]:

@@ -84,6 +84,17 @@ class DataConfig(Section):
         description="blocks: every part of the text once per epoch, in shuffled order; "
         "random: sequences start anywhere.",
     )
+    packing: Literal["none", "concat", "best_fit", "streaming"] | None = Field(
+        default=None,
+        description="Sequences of whole documents, which attention never crosses. best_fit: as "
+        "many as fit best; streaming: the same with a bounded view; concat: end to end, cut where "
+        "sequences end; none: one each. Default: no packing, sequences are cut from all text.",
+    )
+    overlong: Literal["split", "truncate", "reject"] | None = Field(
+        default=None,
+        description="What packing does with documents longer than a sequence: split, truncate or "
+        "reject. Default: split.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
@@ -91,6 +102,16 @@ class DataConfig(Section):
             raise ValueError(
                 f"data.validation_fraction: got {self.validation_fraction} beside "
                 "data.validation; give one of the two"
+            )
+        if self.packing is not None and self.mode != "blocks":
+            raise ValueError(
+                f"data.mode: got {self.mode!r} beside data.packing {self.packing}; packed "
+                "sequences start where documents do, remove one of the two"
+            )
+        if self.overlong is not None and self.packing is None:
+            raise ValueError(
+                f"data.overlong: got {self.overlong!r} without data.packing, which alone reads it; "
+                "give data.packing too"
             )
         for suffix in self.suffixes:
             if not suffix.startswith("."):

@@ -9,8 +9,9 @@ from typing import Any
 from tempra import _core
 from tempra._core import ConfigError
 from tempra.checkpoint import Checkpoint, load_weights
-from tempra.data.batch_source import TokenSource, validation_batches
+from tempra.data.batch_source import DataLoader, validation_batches
 from tempra.data.prepare import PrepareProgress
+from tempra.data.prepared import PreparedDataset
 from tempra.data.tokenizer import Tokenizer
 from tempra.models import GenerationOptions, Transformer, TransformerConfig
 from tempra.optim.adamw import AdamW
@@ -20,7 +21,12 @@ from tempra.train.context import Context
 from tempra.train.evaluation import Evaluation, evaluate
 from tempra.train.objective import AutoregressiveObjective
 from tempra.train.overrides import dump_config
-from tempra.train.plan import describe_instructions, describe_machine_use, describe_plan
+from tempra.train.plan import (
+    describe_instructions,
+    describe_machine_use,
+    describe_packing,
+    describe_plan,
+)
 from tempra.train.report import TrainingReport, TrainingResult
 from tempra.train.resume import Resumption, with_recorded_schedule
 from tempra.train.run_folder import RunFolder, choose_run_folder
@@ -114,6 +120,9 @@ class LanguageModelTrainer(Trainer):
             *describe_plan(config, sizes),
         ):
             announce(line)
+        source = training_batches(config, text)
+        for line in describe_packing(source):
+            announce(line)
         self.model = Transformer(sizes, seed=config.train.seed)
         self.model.recompute = config.train.recompute
         state = build_state(config, self.model)
@@ -124,13 +133,7 @@ class LanguageModelTrainer(Trainer):
             load_initial_weights(self.model, config.train.init_from)
         super().__init__(
             state,
-            TokenSource(
-                text.dataset("train"),
-                batch_size=config.train.batch_size,
-                block=config.sequence_length,
-                seed=config.train.seed,
-                mode=config.data.mode,
-            ),
+            source,
             trainer_settings(config),
             evaluator=None if self.validation is None else self._validate,
             run_folder=run_folder,
@@ -209,6 +212,19 @@ def model_config(config: LlmTrainingConfig, tokenizer_size: int) -> TransformerC
         dropout=model.dropout,
         dtype="bf16" if config.train.dtype == "bf16" else "f32",
         **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def training_batches(config: LlmTrainingConfig, text: PreparedDataset) -> DataLoader:
+    """Return the batches a configuration asks for."""
+    return DataLoader(
+        text.dataset("train"),
+        batch_size=config.train.batch_size,
+        block=config.sequence_length,
+        seed=config.train.seed,
+        mode=config.data.mode,
+        packing=config.data.packing,
+        overlong=config.data.overlong or "split",
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tempra import _core
+from tempra.data.batch_source import DataLoader
 from tempra.data.prepared import PreparedDataset
 from tempra.models import TransformerConfig
 from tempra.train.config import LlmTrainingConfig
@@ -117,3 +120,31 @@ def describe_instructions(text: PreparedDataset) -> list[str]:
         *([f"left out    {record.left_out_count:,} lines:"] if record.left_out else []),
         *(f"            {line}" for line in record.left_out[:_SHOWN_LINES]),
     ]
+
+
+def describe_packing(source: DataLoader) -> list[str]:
+    """Return lines on packed sequences: how full they are, what became of long documents."""
+    if source.packing is None:
+        return []
+    documents = tokens = overlong = excess = rejected = 0
+    for shard in source.shards:
+        lengths = np.diff(shard.bounds().astype(np.int64))
+        long = lengths[lengths > source.block]
+        documents += int(lengths.size)
+        tokens += int(lengths.sum())
+        overlong += int(long.size)
+        rejected += int(long.sum())
+        excess += int(long.sum()) - source.block * int(long.size)
+    lost = {"split": 0, "truncate": excess, "reject": rejected}[source.overlong]
+    rows = source.rows_per_epoch
+    lines = [
+        f"packing     {source.packing}, {documents:,} documents in {rows:,} sequences an epoch, "
+        f"{100 * (tokens - lost) / (rows * source.block):.2f} % full"
+    ]
+    if overlong:
+        does = {"split": "split", "truncate": "truncated", "reject": "rejected"}[source.overlong]
+        lines.append(
+            f"            {overlong:,} documents longer than {source.block} tokens {does}, "
+            f"{lost:,} tokens lost"
+        )
+    return lines
