@@ -19,14 +19,30 @@
 
 namespace tempra::python {
 
-namespace {
-
-// A str, bytes or os.PathLike, in the file system's own encoding.
 std::string to_path(const py::object& path) {
     PyObject* encoded = nullptr;
     if (PyUnicode_FSConverter(path.ptr(), &encoded) == 0) throw py::error_already_set();
     return py::reinterpret_steal<py::bytes>(encoded);
 }
+
+TokenArray to_token_array(const py::array& tokens, const std::string& source) {
+    const char kind = tokens.dtype().kind();
+    TEMPRA_CHECK(DtypeError, kind == 'i' || kind == 'u',
+                 "{}: tokens of dtype {} given, an integer array needed", source,
+                 py::str(tokens.dtype()).cast<std::string>());
+    if (tokens.size() > 0 && kind == 'i') {
+        const auto smallest = tokens.attr("min")().cast<std::int64_t>();
+        TEMPRA_CHECK(FormatError, smallest >= 0, "{}: negative token {}", source, smallest);
+    }
+    if (tokens.size() > 0 && tokens.itemsize() > 4) {
+        const auto largest = tokens.attr("max")().cast<std::uint64_t>();
+        TEMPRA_CHECK(FormatError, largest <= 0xFFFFFFFF, "{}: token {} does not fit u32", source,
+                     largest);
+    }
+    return TokenArray(tokens);
+}
+
+namespace {
 
 py::tuple to_tuple(const io::WrittenFile& written) {
     return py::make_tuple(written.bytes, written.crc32);
@@ -122,14 +138,7 @@ class TokenBinWriterHandle {
 
     void append(const py::array& tokens) {
         check_open();
-        const char kind = tokens.dtype().kind();
-        TEMPRA_CHECK(DtypeError, kind == 'i' || kind == 'u',
-                     "{}: tokens of dtype {} given, an integer array needed", path_,
-                     py::str(tokens.dtype()).cast<std::string>());
-        if (tokens.size() == 0) return;
-        if (kind == 'i') check_not_negative(tokens);
-        if (tokens.itemsize() > 4) check_fits(tokens);
-        const py::array_t<std::uint32_t, py::array::c_style | py::array::forcecast> plain(tokens);
+        const TokenArray plain = to_token_array(tokens, path_);
         const std::span<const std::uint32_t> values(plain.data(),
                                                     static_cast<size_t>(plain.size()));
         const py::gil_scoped_release unlocked;
@@ -152,15 +161,6 @@ class TokenBinWriterHandle {
   private:
     void check_open() const {
         TEMPRA_CHECK(Error, writer_ != nullptr, "{}: this writer is finished", path_);
-    }
-    void check_not_negative(const py::array& tokens) const {
-        const auto smallest = tokens.attr("min")().cast<std::int64_t>();
-        TEMPRA_CHECK(FormatError, smallest >= 0, "{}: negative token {}", path_, smallest);
-    }
-    void check_fits(const py::array& tokens) const {
-        const auto largest = tokens.attr("max")().cast<std::uint64_t>();
-        TEMPRA_CHECK(FormatError, largest <= 0xFFFFFFFF, "{}: token {} does not fit u32", path_,
-                     largest);
     }
 
     std::string path_;

@@ -1,6 +1,7 @@
 // What the binding files share: the tensor caster's includes and one bind function per file.
 #pragma once
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -32,10 +33,16 @@ void bind_gradient_clipping(py::module_& module);
 void bind_runtime(py::module_& module);
 void bind_io(py::module_& module);
 void bind_loading(py::module_& module);
+void bind_wdbx(py::module_& module);
 
 // Releases the GIL around a coarse call.
 using ReleaseGil = py::call_guard<py::gil_scoped_release>;
 
+// A str, bytes or os.PathLike, in the file system's own encoding.
+[[nodiscard]] std::string to_path(const py::object& path);
+using TokenArray = py::array_t<std::uint32_t, py::array::c_style | py::array::forcecast>;
+// Any array of integers as token ids; DtypeError or FormatError, naming `source`, when it is none.
+[[nodiscard]] TokenArray to_token_array(const py::array& tokens, const std::string& source);
 // A Python sequence of ints (or one int) as a shape.
 [[nodiscard]] Shape to_shape(const py::object& sizes);
 // None, one int or a sequence of ints.

@@ -1,4 +1,6 @@
 // One Python exception per C++ error type; all derive from TempraError.
+#include <cerrno>
+
 #include "bindings.h"
 #include "tempra/error.h"
 
@@ -8,11 +10,22 @@ namespace {
 
 PyObject* base_error = nullptr;
 PyObject* io_error = nullptr;
+PyObject* missing_file_error = nullptr;
+PyObject* existing_file_error = nullptr;
 
 template <class ErrorType>
 void bind_error(py::module_& module, const char* name, PyObject* builtin) {
     const py::tuple bases = py::make_tuple(py::handle(base_error), py::handle(builtin));
     py::register_exception<ErrorType>(module, name, bases);
+}
+
+// An IoError that is caught as Python's own error for its cause as well.
+PyObject* bind_io_error(py::module_& module, const char* name, PyObject* builtin) {
+    const py::object type = py::module_::import("types").attr("new_class")(
+        name, py::make_tuple(py::handle(io_error), py::handle(builtin)));
+    type.attr("__module__") = module.attr("__name__");
+    module.attr(name) = type;
+    return type.ptr();
 }
 
 }  // namespace
@@ -35,13 +48,18 @@ void bind_errors(py::module_& module) {
         [](const py::object& self) { return self.attr("strerror"); }, py::is_method(io));
     module.attr("IoError") = io;
     io_error = io.ptr();
+    missing_file_error = bind_io_error(module, "MissingFileError", PyExc_FileNotFoundError);
+    existing_file_error = bind_io_error(module, "ExistingFileError", PyExc_FileExistsError);
     py::register_exception_translator([](std::exception_ptr pending) {
         try {
             if (pending) std::rethrow_exception(pending);
         } catch (const IoError& error) {
+            PyObject* type = error.error_number() == ENOENT   ? missing_file_error
+                             : error.error_number() == EEXIST ? existing_file_error
+                                                              : io_error;
             const py::object raised =
-                py::reinterpret_borrow<py::object>(io_error)(error.error_number(), error.what());
-            PyErr_SetObject(io_error, raised.ptr());
+                py::reinterpret_borrow<py::object>(type)(error.error_number(), error.what());
+            PyErr_SetObject(type, raised.ptr());
         }
     });
 }

@@ -17,4 +17,5 @@ PYBIND11_MODULE(_core, module) {
     tempra::python::bind_runtime(module);
     tempra::python::bind_io(module);
     tempra::python::bind_loading(module);
+    tempra::python::bind_wdbx(module);
 }

@@ -81,11 +81,14 @@ _LAZY: dict[str, str] = {
     "TrainingConfig": "tempra.train.config",
     "TrainingReport": "tempra.train.report",
     "TrainingResult": "tempra.train.report",
+    "WdbxTokenDataset": "tempra.data.wdbx",
     "load_checkpoint": "tempra.checkpoint",
     "parse_instruction_dataset": "tempra.data.instruction_dataset",
     "read_token_bin_file": "tempra.data.token_bin",
     "save_checkpoint": "tempra.checkpoint",
+    "token_bin_to_wdbx": "tempra.data.wdbx",
     "train_with_result": "tempra.train.language_model",
+    "wdbx_to_token_bin": "tempra.data.wdbx",
     "write_token_bin_file": "tempra.data.token_bin",
 }
 _SUBMODULES = ("checkpoint", "data", "models", "nn", "ops", "optim", "train")

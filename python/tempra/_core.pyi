@@ -41,6 +41,12 @@ class IoError(OSError, TempraError):
         (self: object) -> detail::accessor<detail::accessor_policies::str_attr>
         """
 
+class MissingFileError(IoError, FileNotFoundError):
+    pass
+
+class ExistingFileError(IoError, FileExistsError):
+    pass
+
 class DType:
     """
     Element type of a tensor.
@@ -566,6 +572,56 @@ class BatchReader:
         How long read has waited in all.
         """
 
+class WdbxBlockIterator:
+    """
+    Blocks of a dataset: id, tokens, text or None.
+    """
+    def __iter__(self) -> typing.Any: ...
+    def __next__(self) -> tuple: ...
+
+class WdbxTokenDataset:
+    """
+    Blocks of tokens in a WDBX file, and those appended to it.
+    """
+    def __init__(self, path: typing.Any) -> None: ...
+    def __iter__(self) -> WdbxBlockIterator: ...
+    def append(self, tokens: numpy.ndarray, text: typing.Any = None) -> int:
+        """
+        Adds one block; its id.
+        """
+    def collect(
+        self, max_tokens: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> numpy.typing.NDArray[numpy.uint32]:
+        """
+        All tokens, or the first `max_tokens`, as an array.
+        """
+    def export_token_bin(
+        self, destination: typing.Any, max_tokens: typing.SupportsInt | typing.SupportsIndex = 0
+    ) -> int:
+        """
+        Writes the tokens as a token-bin; how many.
+        """
+    def import_token_bin(
+        self, source: typing.Any, block_tokens: typing.SupportsInt | typing.SupportsIndex = 2048
+    ) -> int:
+        """
+        Adds the tokens of a file, which must stay as it is until `save`; how many.
+        """
+    def save(self) -> None:
+        """
+        Writes the file, whole or not at all.
+        """
+    @property
+    def block_count(self) -> int: ...
+    @property
+    def has_unsaved(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def token_count(self) -> int: ...
+
 def absolute(x: Tensor) -> Tensor:
     """
     |x|.
@@ -733,6 +789,11 @@ def current_isa() -> str:
 def default_generator() -> Generator:
     """
     The generator used where none is given.
+    """
+
+def describe_wdbx(path: typing.Any) -> dict:
+    """
+    What a WDBX file holds, every checksum and structure verified.
     """
 
 def divide(a: typing.Any, b: typing.Any) -> Tensor:
@@ -1112,6 +1173,11 @@ def publish_directory(temporary: typing.Any, final: typing.Any) -> None:
     Syncs a finished folder and renames it into place. An existing one of that name is moved to final + '.replaced' first and removed afterwards.
     """
 
+def read_abi_checkpoint(path: typing.Any) -> dict:
+    """
+    Counters and flat arrays of an ABIC or ABLC file.
+    """
+
 def read_safetensors(path: typing.Any) -> tuple:
     """
     Tensors (read-only, mapped from the file) and metadata of a safetensors file.
@@ -1337,6 +1403,17 @@ def tensor(data: typing.Any, dtype: DType | None = None) -> Tensor:
     Copy of numbers, nested lists or an array; Python floats become f32.
     """
 
+def token_bin_to_wdbx(
+    source: typing.Any,
+    destination: typing.Any,
+    block_tokens: typing.SupportsInt | typing.SupportsIndex = 2048,
+    *,
+    mode: str = "fail",
+) -> int:
+    """
+    Writes a token-bin as a WDBX token dataset; how many tokens.
+    """
+
 def topk(
     x: Tensor,
     count: typing.SupportsInt | typing.SupportsIndex,
@@ -1369,6 +1446,15 @@ def uniform_(
 ) -> Tensor:
     """
     Overwrites x with uniform numbers in [low, high).
+    """
+
+def wdbx_to_token_bin(
+    source: typing.Any,
+    destination: typing.Any,
+    max_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> int:
+    """
+    Writes the tokens of a WDBX token dataset as a token-bin; how many tokens.
     """
 
 def where(condition: Tensor, a: typing.Any, b: typing.Any) -> Tensor:

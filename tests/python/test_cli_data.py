@@ -217,7 +217,7 @@ def prepared(capsys: pytest.CaptureFixture[str], source: Path, tmp_path: Path) -
 
 def test_inspect_says_what_each_file_is(capsys: pytest.CaptureFixture[str], prepared: Path) -> None:
     for name, words in (
-        ("train-00000.bin", "token file, "),
+        ("train-00000.bin", ": token file\n"),
         ("train-00000.bin.meta.json", "tokenizer byte"),
         ("train-00000.bin.bounds", "1 documents"),
         ("tokenizer.tempra.json", "byte, 257 tokens, end mark 256"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -89,7 +90,8 @@ def prepare(
 @app.command
 def inspect(
     path: Annotated[
-        Path, Parameter(help="A prepared folder, token file, tokenizer or model file.")
+        Path,
+        Parameter(help="A prepared folder, token file, WDBX file, tokenizer or weights file."),
     ],
     /,
     *,
@@ -100,11 +102,54 @@ def inspect(
     dtype: Annotated[
         str | None, Parameter(help="u32 or u16, for a token file without .meta.json.")
     ] = None,
+    tokenizer: Annotated[
+        Path | None, Parameter(help="Folder or file of the tokenizer that shows tokens as text.")
+    ] = None,
+    as_json: Annotated[
+        bool, Parameter(name="--json", help="One JSON object, for programs.", negative=())
+    ] = False,
 ) -> int:
-    """Say what a file is, how much it holds, and whether it is sound."""
-    from tempra.cli.inspection import describe
+    """Say what a file is and why, how much it holds, and whether it is sound.
 
-    print("\n".join(describe(path, verify=verify, dtype=dtype)))
+    A damaged file is one line that says what is wrong with it, and exit code 1.
+    """
+    from tempra._core import FormatError
+    from tempra.cli.inspection import inspect_path
+
+    try:
+        found = inspect_path(path, verify=verify, dtype=dtype, tokenizer=tokenizer)
+    except FormatError as error:
+        if as_json:
+            print(json.dumps({"path": str(path), "sound": False, "error": str(error)}))
+        raise
+    print(json.dumps(found.record()) if as_json else "\n".join(found.text()))
+    return 0
+
+
+@app.command
+def convert(
+    source: Annotated[Path, Parameter(help="A token file, or a WDBX token dataset.")],
+    destination: Annotated[Path, Parameter(help="The WDBX file or token file to write.")],
+    /,
+    *,
+    mode: Annotated[
+        Literal["fail", "replace", "append"],
+        Parameter(help="What to do where the destination exists; append is for WDBX."),
+    ] = "fail",
+    block_tokens: Annotated[
+        int | None, Parameter(help="To WDBX: tokens in a block. [default: 2048]")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, Parameter(help="From WDBX: how many tokens to write, 0 for all. [default: 0]")
+    ] = None,
+) -> int:
+    """Turn a token file into a WDBX token dataset, or such a dataset into a token file.
+
+    The direction follows from the source. The destination appears whole or not at all.
+    """
+    from tempra.cli.conversion import convert as run_conversion
+
+    print(run_conversion(source, destination, mode, block_tokens, max_tokens))
     return 0
 
 

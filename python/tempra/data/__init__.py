@@ -1,5 +1,6 @@
 """Text in, batches out: corpora, tokenizers, token files, sample order and batches."""
 
+from tempra.data.abi_checkpoint import AbiCheckpoint, read_abi_checkpoint
 from tempra.data.batch import IGNORED_LABEL, Batch
 from tempra.data.batch_source import BatchIterator, DataLoader, TokenSource, validation_batches
 from tempra.data.conversation import Conversation, Message, PlainText, PreferencePair
@@ -25,10 +26,12 @@ from tempra.data.tokenizer import (
     load_tokenizer,
     save_tokenizer,
 )
+from tempra.data.wdbx import WdbxTokenDataset, token_bin_to_wdbx, wdbx_to_token_bin
 
 __all__ = [
     "FORMATS",
     "IGNORED_LABEL",
+    "AbiCheckpoint",
     "Batch",
     "BatchIterator",
     "ByteTokenizer",
@@ -52,11 +55,15 @@ __all__ = [
     "TokenSource",
     "TokenizedDataset",
     "Tokenizer",
+    "WdbxTokenDataset",
     "detect_format",
     "load_tokenizer",
     "parse_instruction_dataset",
+    "read_abi_checkpoint",
     "read_token_bin_file",
     "save_tokenizer",
+    "token_bin_to_wdbx",
     "validation_batches",
+    "wdbx_to_token_bin",
     "write_token_bin_file",
 ]
