@@ -272,7 +272,7 @@ def test_prompts_are_the_tokens_of_training(monkeypatch: pytest.MonkeyPatch, tem
 
 def test_old_exchanges_are_forgotten_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(*(["x" * 10] for _ in range(6)))
-    chat = session(monkeypatch, script, context=100, max_tokens=30, system="Sys.")
+    chat = session(monkeypatch, script, context=100, max_tokens=60, system="Sys.")
     for number in range(6):
         list(chat.reply(f"Question {number}?"))
     tokenizer = ByteTokenizer()
@@ -283,7 +283,7 @@ def test_old_exchanges_are_forgotten_whole(monkeypatch: pytest.MonkeyPatch) -> N
     assert texts[-1].count("Q: ") == texts[-1].count("A: x") + 1
     assert texts[-1].endswith("Q: Question 5?\nA:")
     longest = [options.max_tokens for options in script.options]
-    assert longest == [min(30, 100 - len(prompt)) for prompt in script.prompts]
+    assert longest == [min(60, 100 - len(prompt)) for prompt in script.prompts]
 
 
 def test_a_message_that_does_not_fit_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
