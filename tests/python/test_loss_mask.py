@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tempra._core import FormatError
+from tempra._core import ConfigError, FormatError
 from tempra.data.batch import IGNORED_LABEL
 from tempra.data.batch_source import TokenSource, validation_batches
+from tempra.data.document_batches import document_batches
 from tempra.data.shard_writer import ShardWriter
 from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.token_shard import TokenShard, mask_path, sidecar_path
@@ -145,3 +147,44 @@ def test_verify_reads_the_mask(tmp_path: Path) -> None:
     sidecar_path(shard.path).write_text(json.dumps(sidecar))
     with pytest.raises(FormatError, match="the mask of token 2 is 2, needs 0 or 1"):
         TokenizedDataset([shard.path]).verify()
+
+
+# Documents one by one
+
+
+def test_documents_are_measured_apart_and_each_token_once(tmp_path: Path) -> None:
+    dataset = masked_dataset(tmp_path)
+    batches = list(document_batches(dataset, batch_size=2, block=3))
+    rows = [
+        (
+            batch.tokens[begin:end].tolist(),
+            batch.labels[begin:end].tolist(),
+            batch.positions[begin:end].tolist(),
+        )
+        for batch in batches
+        for begin, end in pairwise(batch.offsets.tolist())
+    ]
+    ignored = IGNORED_LABEL
+    assert rows == [
+        ([10, 11, 12], [ignored, 12, 256], [0, 1, 2]),
+        ([20, 21, 22], [21, 22, 23], [0, 1, 2]),
+        ([23, 24], [24, 256], [0, 1]),
+        ([30, 31, 32], [31, ignored, ignored], [0, 1, 2]),
+    ]
+    assert [batch.tokens.size for batch in batches] == [6, 5]
+    assert [batch.valid_tokens for batch in batches] == [5, 3]
+    assert all(batch.tokens.dtype == batch.labels.dtype == np.int32 for batch in batches)
+
+
+def test_a_limit_spreads_over_the_documents(tmp_path: Path) -> None:
+    ids = [list(range(10 * n, 10 * n + 4)) for n in range(1, 25)]
+    shards = write(tmp_path, *((each, None) for each in ids))
+    dataset = TokenizedDataset([shard.path for shard in shards])
+    batches = list(document_batches(dataset, batch_size=2, block=10, limit=2))
+    starts = [batch.tokens[begin] for batch in batches for begin in batch.offsets[:-1].tolist()]
+    assert starts == [10, 40, 70, 100, 130, 160, 190, 220]
+    assert sum(batch.tokens.size for batch in batches) == 32
+    (tmp_path / "empty").mkdir()
+    (empty,) = write(tmp_path / "empty")
+    with pytest.raises(ConfigError, match="the validation text has 0 tokens"):
+        list(document_batches(TokenizedDataset([empty.path]), batch_size=1, block=4))

@@ -41,6 +41,7 @@ def evaluate(
     """Print the loss per token and the perplexity over the whole text."""
     from tempra._core import ConfigError
     from tempra.data.batch_source import validation_batches
+    from tempra.data.document_batches import document_batches
     from tempra.train.evaluation import evaluate as run_evaluation
     from tempra.train.objective import AutoregressiveObjective
     from tempra.train.trained_model import load_trained_model
@@ -53,8 +54,9 @@ def evaluate(
     if batch_size < 1:
         raise ConfigError(f"--batch-size: got {batch_size}, needs at least 1")
     with tempfile.TemporaryDirectory(prefix="tempra-eval-") as scratch:
-        dataset = _open(data, split, trained, Path(scratch))
-        batches = validation_batches(dataset, batch_size=batch_size, block=length)
+        dataset, conversations = _open(data, split, trained, Path(scratch))
+        in_order = document_batches if conversations else validation_batches
+        batches = in_order(dataset, batch_size=batch_size, block=length)
         result = run_evaluation(AutoregressiveObjective(trained.model), batches)
     assert result is not None
     if as_json:
@@ -68,8 +70,13 @@ def evaluate(
     return 0
 
 
-def _open(data: str, split: str, trained: TrainedModel, scratch: Path) -> TokenizedDataset:
-    """Open prepared tokens made with the model's tokenizer, or tokenize text with it."""
+def _open(
+    data: str, split: str, trained: TrainedModel, scratch: Path
+) -> tuple[TokenizedDataset, bool]:
+    """Open prepared tokens made with the model's tokenizer, or tokenize text with it.
+
+    Returns the split, and whether it has conversations, which never see one another.
+    """
     from tempra._core import CheckpointError
     from tempra.data.instruction_corpus import InstructionOptions
     from tempra.data.prepare import Preparation, prepare
@@ -84,7 +91,7 @@ def _open(data: str, split: str, trained: TrainedModel, scratch: Path) -> Tokeni
                 f"({prepared.manifest.tokenizer_fingerprint[:12]}) than the model's "
                 f"({trained.tokenizer.fingerprint[:12]}); give the text itself"
             )
-        return prepared.dataset(split)
+        return prepared.dataset(split), prepared.manifest.instructions is not None
     tokenizer = scratch / "tokenizer"
     tokenizer.mkdir()
     save_tokenizer(trained.tokenizer, tokenizer)
@@ -96,7 +103,7 @@ def _open(data: str, split: str, trained: TrainedModel, scratch: Path) -> Tokeni
         tokenizer_path=str(tokenizer),
     )
     result, _ = prepare(preparation, scratch / "tokens")
-    return result.dataset("train")
+    return result.dataset("train"), result.manifest.instructions is not None
 
 
 def _template_for(data: str, trained: TrainedModel, scratch: Path) -> str | None:

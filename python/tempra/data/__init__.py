@@ -5,6 +5,7 @@ from tempra.data.batch import IGNORED_LABEL, Batch
 from tempra.data.batch_source import BatchIterator, DataLoader, TokenSource, validation_batches
 from tempra.data.conversation import Conversation, Message, PlainText, PreferencePair
 from tempra.data.corpus import Corpus
+from tempra.data.document_batches import document_batches
 from tempra.data.instruction_dataset import (
     InstructionDataset,
     MalformedLine,
@@ -57,6 +58,7 @@ __all__ = [
     "Tokenizer",
     "WdbxTokenDataset",
     "detect_format",
+    "document_batches",
     "load_tokenizer",
     "parse_instruction_dataset",
     "read_abi_checkpoint",

@@ -88,7 +88,8 @@ class DataConfig(Section):
         default=None,
         description="Sequences of whole documents, which attention never crosses. best_fit: as "
         "many as fit best; streaming: the same with a bounded view; concat: end to end, cut where "
-        "sequences end; none: one each. Default: no packing, sequences are cut from all text.",
+        "sequences end; none: one each. Default: best_fit for conversations; for text no packing, "
+        "sequences are cut from all of it.",
     )
     overlong: Literal["split", "truncate", "reject"] | None = Field(
         default=None,
@@ -137,8 +138,8 @@ class TokenizerConfig(Section):
     kind: TokenizerKind | None = Field(
         default=None,
         description="bpe: word pieces learned from your text; byte: one token per byte; "
-        "char: one per character; file: an existing tokenizer.json. Default: bpe, or that of "
-        "prepared text.",
+        "char: one per character; file: an existing tokenizer.json. Default: that of prepared "
+        "text or of train.init_from, else bpe.",
     )
     vocab_size: Annotated[int, Field(ge=258, le=2**24)] | None = Field(
         default=None,
@@ -146,7 +147,9 @@ class TokenizerConfig(Section):
         "Default: 8192.",
     )
     path: str | None = Field(
-        default=None, min_length=1, description="The tokenizer.json (or its folder) for kind file."
+        default=None,
+        min_length=1,
+        description="The tokenizer.json (or its folder, or a run's) for kind file.",
     )
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from tempra import _core
 from tempra._core import ConfigError
 from tempra.checkpoint import Checkpoint, load_weights
 from tempra.data.batch_source import DataLoader, validation_batches
+from tempra.data.document_batches import document_batches
 from tempra.data.prepare import PrepareProgress
 from tempra.data.prepared import PreparedDataset
 from tempra.data.tokenizer import Tokenizer
@@ -121,6 +122,8 @@ class LanguageModelTrainer(Trainer):
         ):
             announce(line)
         source = training_batches(config, text)
+        # Documents that never see another in training are measured in the same way.
+        self.packed = source.packing is not None
         for line in describe_packing(source):
             announce(line)
         self.model = Transformer(sizes, seed=config.train.seed)
@@ -160,7 +163,8 @@ class LanguageModelTrainer(Trainer):
 
     def _validate(self, interrupted: Callable[[], bool]) -> Evaluation | None:
         assert self.validation is not None
-        batches = validation_batches(
+        in_order = document_batches if self.packed else validation_batches
+        batches = in_order(
             self.validation,
             batch_size=self.config.train.batch_size,
             block=self.config.sequence_length,
@@ -217,13 +221,16 @@ def model_config(config: LlmTrainingConfig, tokenizer_size: int) -> TransformerC
 
 def training_batches(config: LlmTrainingConfig, text: PreparedDataset) -> DataLoader:
     """Return the batches a configuration asks for."""
+    packing = config.data.packing
+    if packing is None and text.manifest.instructions is not None and config.data.mode == "blocks":
+        packing = "best_fit"  # as in a chat, where no other conversation stands before
     return DataLoader(
         text.dataset("train"),
         batch_size=config.train.batch_size,
         block=config.sequence_length,
         seed=config.train.seed,
         mode=config.data.mode,
-        packing=config.data.packing,
+        packing=packing,
         overlong=config.data.overlong or "split",
     )
 

@@ -34,9 +34,9 @@ def load_run_config(path: Path | None, overrides: Iterable[str] = ()) -> LlmTrai
 
 
 def _brings_tokenizer(override: str) -> bool:
-    """Whether an override decides the vocabulary: by tokenizer, or by text prepared with one."""
+    """Whether an override decides the vocabulary: by tokenizer, prepared text, or weights."""
     section, field, value = parse_override(LlmTrainingConfig, override)
     if (section, field) == ("data", "train"):
         sources = [value] if isinstance(value, str) else value
         return any(is_prepared(Path(source)) for source in sources)
-    return section == "tokenizer"
+    return section == "tokenizer" or (section, field) == ("train", "init_from")

@@ -11,7 +11,11 @@ from tempra.data.prepared import PreparedDataset, is_prepared
 from tempra.data.standard_library import standard_library_sources
 from tempra.data.tokenizer import load_tokenizer
 from tempra.train.config import LlmTrainingConfig
-from tempra.train.preparation import preparation_of_sections
+from tempra.train.preparation import (
+    preparation_of_sections,
+    tokenizer_folder,
+    tokenizer_section,
+)
 
 CACHE_FOLDER = ".tempra-cache"
 
@@ -33,7 +37,7 @@ def open_text(
     if ready:
         prepared = _open_prepared(Path(ready[0]), config)
     else:
-        preparation = preparation_of(config)
+        preparation = preparation_of(config, checkpoint)
         cache = Path(config.data.cache or CACHE_FOLDER)
         folder = cache / preparation.fingerprint()[:16]
         # The folder's name says what it holds, so one that is damaged may be made again.
@@ -43,13 +47,14 @@ def open_text(
     return prepared
 
 
-def preparation_of(config: LlmTrainingConfig) -> Preparation:
-    """Return what to prepare for a configuration."""
+def preparation_of(config: LlmTrainingConfig, checkpoint: Checkpoint | None = None) -> Preparation:
+    """Return what to prepare for a configuration, or for a run that goes on."""
+    tokenizer = tokenizer_section(config, checkpoint)
     if config.data.train:
-        return preparation_of_sections(config.data, config.tokenizer)
+        return preparation_of_sections(config.data, tokenizer)
     return preparation_of_sections(
         config.data,
-        config.tokenizer,
+        tokenizer,
         train=standard_library_sources(),
         suffixes=(".py",),
         format="text",
@@ -61,7 +66,7 @@ def _open_prepared(folder: Path, config: LlmTrainingConfig) -> PreparedDataset:
     prepared = PreparedDataset(folder)
     manifest, asked = prepared.manifest, config.tokenizer
     if asked.kind == "file":
-        given: str | None = load_tokenizer(Path(asked.path or "")).fingerprint[:12]
+        given: str | None = load_tokenizer(tokenizer_folder(asked.path or "")).fingerprint[:12]
         found = manifest.tokenizer_fingerprint[:12]
     else:
         given, found = asked.kind, manifest.tokenizer_kind
@@ -112,6 +117,7 @@ def _check_tokenizer(prepared: PreparedDataset, checkpoint: Checkpoint) -> None:
 def vocabulary_size(config: LlmTrainingConfig) -> int:
     """Return the tokenizer's size, without reading text where the configuration says it."""
     prepared = any(is_prepared(Path(source)) for source in config.data.train)
-    if config.tokenizer.resolved_kind() == "bpe" and not prepared:
-        return config.tokenizer.resolved_vocab_size()
+    asked = tokenizer_section(config)
+    if asked.resolved_kind() == "bpe" and not prepared:
+        return asked.resolved_vocab_size()
     return open_text(config).tokenizer().vocab_size
