@@ -239,6 +239,7 @@ data::TokenShard to_shard(const py::tuple& given) {
         TEMPRA_CHECK(FormatError, size == shard.size, "{}: a mask of {} for {} tokens", shard.name,
                      size, shard.size);
     }
+    shard.mapped = given[4].cast<bool>();
     shard.owner = owner_of(given);
     return shard;
 }
@@ -246,12 +247,13 @@ data::TokenShard to_shard(const py::tuple& given) {
 void bind_rows(py::module_& module) {
     py::class_<data::TokenStream, std::shared_ptr<data::TokenStream>>(
         module, "TokenStream",
-        "Shards (name, tokens, document boundaries or None, loss mask or None) as one stream.")
+        "Shards (name, tokens, document boundaries or None, loss mask or None, whether the tokens "
+        "are a mapped file) as one stream.")
         .def(py::init([](const std::vector<py::tuple>& shards, std::int64_t vocabulary) {
                  std::vector<data::TokenShard> converted;
                  for (const py::tuple& shard : shards) {
-                     TEMPRA_CHECK(ShapeError, shard.size() == 4,
-                                  "token stream: a shard of {} parts given, 4 needed",
+                     TEMPRA_CHECK(ShapeError, shard.size() == 5,
+                                  "token stream: a shard of {} parts given, 5 needed",
                                   shard.size());
                      converted.push_back(to_shard(shard));
                  }
@@ -259,6 +261,8 @@ void bind_rows(py::module_& module) {
              }),
              py::arg("shards"), py::arg("vocabulary"))
         .def("__len__", &data::TokenStream::size)
+        .def("check_ids", &data::TokenStream::check_ids, ReleaseGil(),
+             "Reads everything; FormatError on an id outside the vocabulary.")
         .def_property_readonly("documents", &data::TokenStream::documents);
 
     py::class_<data::RowSource, std::shared_ptr<data::RowSource>> rows(

@@ -491,7 +491,7 @@ class StreamingPacker:
 
 class TokenStream:
     """
-    Shards (name, tokens, document boundaries or None, loss mask or None) as one stream.
+    Shards (name, tokens, document boundaries or None, loss mask or None, whether the tokens are a mapped file) as one stream.
     """
     def __init__(
         self,
@@ -499,6 +499,10 @@ class TokenStream:
         vocabulary: typing.SupportsInt | typing.SupportsIndex,
     ) -> None: ...
     def __len__(self) -> int: ...
+    def check_ids(self) -> None:
+        """
+        Reads everything; FormatError on an id outside the vocabulary.
+        """
     @property
     def documents(self) -> int: ...
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +304,28 @@ def test_wrong_loaders_are_refused(dataset: TokenizedDataset, tmp_path: Path) ->
     empty = write_documents(tmp_path / "long", [99, 99])
     with pytest.raises(ConfigError, match="no document is left to pack into rows of 48 tokens"):
         loader(empty, overlong="reject")
+
+
+_EPOCH_OF_A_SPARSE_FILE = """
+import resource, sys
+import numpy as np
+from tempra.data import DataLoader, TokenizedDataset
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+dataset = TokenizedDataset([sys.argv[1]], vocabulary_size=10)
+loader = DataLoader(dataset, batch_size=64, block=4096, seed=0)
+index = 0
+while loader.epochs(index) < 1:
+    loader.batch(index)
+    index += 1
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_resident_memory_stays_flat_over_an_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.bin"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    command = [sys.executable, "-c", _EPOCH_OF_A_SPARSE_FILE, str(path)]
+    grown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(grown) * 1024 < 300 << 20

@@ -18,6 +18,11 @@ struct OpenFiles {
     std::unique_ptr<platform::MappedFile> mask;
 };
 
+// More than this of mapped files is not kept resident.
+constexpr std::int64_t kMostResident = std::int64_t{256} << 20;
+// A read may bring in a whole huge page of the system's cache, whatever its own size.
+constexpr std::int64_t kFaultBytes = std::int64_t{2} << 20;
+
 void check_bounds(const TokenShard& shard) {
     if (shard.bounds == nullptr) return;
     const auto size = static_cast<std::uint64_t>(shard.size);
@@ -58,6 +63,7 @@ TokenShard open_token_shard(const std::string& path, DType dtype, const std::str
     shard.tokens = files->tokens.data();
     shard.dtype = dtype;
     shard.size = files->tokens.size();
+    shard.mapped = true;
     if (!bounds_path.empty()) {
         files->bounds = std::make_unique<platform::MappedFile>(bounds_path);
         const std::int64_t bytes = files->bounds->size();
@@ -84,6 +90,7 @@ TokenStream::TokenStream(std::vector<TokenShard> shards, std::int64_t vocabulary
                  "token stream: a vocabulary of {} given, 1 to 2^31 needed", vocabulary);
     token_starts_.push_back(0);
     document_starts_.push_back(0);
+    std::int64_t mapped_bytes = 0;
     for (const TokenShard& shard : shards_) {
         TEMPRA_CHECK(DtypeError, shard.dtype == DType::u32 || shard.dtype == DType::u16,
                      "{}: dtype {} given, u32 or u16 needed", shard.name, shard.dtype);
@@ -91,7 +98,9 @@ TokenStream::TokenStream(std::vector<TokenShard> shards, std::int64_t vocabulary
         token_starts_.push_back(token_starts_.back() + shard.size);
         document_starts_.push_back(document_starts_.back() + shard.documents);
         has_masks_ = has_masks_ || shard.mask != nullptr;
+        if (shard.mapped) mapped_bytes += shard.size * size_of(shard.dtype);
     }
+    large_ = mapped_bytes > kMostResident;
 }
 
 size_t TokenStream::shard_at(std::int64_t token) const {
@@ -141,8 +150,30 @@ void TokenStream::read(std::int64_t begin, std::span<std::int32_t> out) const {
                                          ? copy_ids<std::uint16_t>(source, part, largest)
                                          : copy_ids<std::uint32_t>(source, part, largest);
         if (outside < 0) raise_outside(shard, local, part);
+        if (large_ && shard.mapped)
+            count_resident(static_cast<std::int64_t>(count) * size_of(shard.dtype));
         begin += static_cast<std::int64_t>(count);
         out = out.subspan(count);
+    }
+}
+
+void TokenStream::check_ids() const {
+    constexpr std::int64_t kPiece = std::int64_t{1} << 18;
+    std::vector<std::int32_t> piece(static_cast<size_t>(std::min(kPiece, size())));
+    for (std::int64_t begin = 0; begin < size(); begin += kPiece) {
+        read(begin, std::span(piece).first(static_cast<size_t>(std::min(kPiece, size() - begin))));
+    }
+}
+
+void TokenStream::count_resident(std::int64_t bytes) const {
+    const std::int64_t added = bytes + kFaultBytes;
+    const std::int64_t before = resident_bytes_.fetch_add(added, std::memory_order_relaxed);
+    if (before >= kMostResident || before + added < kMostResident) return;
+    resident_bytes_.store(0, std::memory_order_relaxed);
+    for (const TokenShard& shard : shards_) {
+        if (shard.mapped) {
+            platform::release_mapped_pages(shard.tokens, shard.size * size_of(shard.dtype));
+        }
     }
 }
 

@@ -27,4 +27,8 @@ class MappedFile {
     std::int64_t size_ = 0;
 };
 
+// Lets go of the pages of mapped file content that lie whole in this memory: they are read again
+// when touched. Only for read-only mappings of files; other memory would lose its content.
+void release_mapped_pages(const void* data, std::int64_t size) noexcept;
+
 }  // namespace tempra::platform

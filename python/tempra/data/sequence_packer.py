@@ -86,7 +86,7 @@ class SequencePacker:
                 raise ShapeError("packing: the masks have other lengths than their documents")
             mask = np.concatenate([np.zeros(0, dtype=np.bool_), *given]).astype(np.uint8)
         bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.uint64)
-        shard = ("documents", tokens.astype(np.uint32), bounds, mask)
+        shard = ("documents", tokens.astype(np.uint32), bounds, mask, False)
         stream = _core.TokenStream([shard], _LARGEST_VOCABULARY)
         return PackedDocuments(stream, self.plan(lengths, epoch=epoch))
 

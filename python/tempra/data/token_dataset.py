@@ -78,7 +78,7 @@ class TokenizedDataset:
     def stream(self, *, documents: bool) -> _core.TokenStream:
         """Return the native reader of these shards, which knows documents only where asked."""
         shards = [
-            (str(shard.path), shard.tokens, shard.bounds() if documents else None, mask)
+            (str(shard.path), shard.tokens, shard.bounds() if documents else None, mask, True)
             for shard, mask in zip(self.shards, self._masks, strict=True)
         ]
         return _core.TokenStream(shards, self.vocabulary_size)
@@ -201,11 +201,8 @@ class TokenizedDataset:
         return given
 
     def _scan(self, shard: TokenShard) -> None:
-        for start in range(0, len(shard), _SCAN_TOKENS):
-            part = shard.tokens[start : start + _SCAN_TOKENS]
-            if int(part.max()) >= self.vocabulary_size:
-                position = start + int(np.argmax(part >= self.vocabulary_size))
-                raise self._outside(shard, position, int(shard.tokens[position]))
+        whole = (str(shard.path), shard.tokens, None, None, True)
+        _core.TokenStream([whole], self.vocabulary_size).check_ids()
 
     def _check_ids(self, windows: Int32Array, starts: NDArray[np.int64]) -> None:
         # Seen as unsigned, an id beyond int32 is large rather than negative.

@@ -1,6 +1,7 @@
 // Token files read as one stream of documents, never loaded whole.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -25,6 +26,9 @@ struct TokenShard {
     std::int64_t documents = 1;
     // [size]: 1 for each token that is learned, 0 for others; null: all are
     const std::uint8_t* mask = nullptr;
+    // Whether `tokens` are a file mapped read-only. Its pages then leave the process from time to
+    // time (not the system's cache), so that an epoch does not fill the resident memory.
+    bool mapped = false;
     std::shared_ptr<const void> owner;
 };
 
@@ -55,6 +59,8 @@ class TokenStream {
     // Tokens [begin, begin + out.size()); FormatError, naming file and position, on an id outside
     // the vocabulary. All must exist.
     void read(std::int64_t begin, std::span<std::int32_t> out) const;
+    // Reads everything and checks every id, as `read` does.
+    void check_ids() const;
     // Writes kIgnoredLabel over each of `labels`, the tokens [begin, ...), that is not learned;
     // returns how many are.
     [[nodiscard]] std::int64_t mask_labels(std::int64_t begin,
@@ -62,6 +68,7 @@ class TokenStream {
 
   private:
     [[nodiscard]] size_t shard_at(std::int64_t token) const;
+    void count_resident(std::int64_t bytes) const;
     [[noreturn]] void raise_outside(const TokenShard& shard, std::int64_t begin,
                                     std::span<const std::int32_t> ids) const;
 
@@ -70,6 +77,9 @@ class TokenStream {
     std::vector<std::int64_t> document_starts_;  // [shards + 1]
     std::int64_t vocabulary_;
     bool has_masks_ = false;
+    bool large_ = false;  // more mapped than may stay resident
+    // Of mapped shards, at most how much may be resident since pages were last let go.
+    mutable std::atomic<std::int64_t> resident_bytes_{0};
 };
 
 }  // namespace tempra::data
