@@ -28,6 +28,7 @@ void bind_reductions(py::module_& module);
 void bind_random(py::module_& module);
 void bind_fused(py::module_& module);
 void bind_autograd(py::module_& module);
+void bind_cuda(py::module_& module);
 void bind_optim(py::module_& module);
 void bind_gradient_clipping(py::module_& module);
 void bind_runtime(py::module_& module);

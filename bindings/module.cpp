@@ -15,6 +15,7 @@ PYBIND11_MODULE(_core, module) {
     tempra::python::bind_optim(module);
     tempra::python::bind_gradient_clipping(module);
     tempra::python::bind_runtime(module);
+    tempra::python::bind_cuda(module);
     tempra::python::bind_io(module);
     tempra::python::bind_loading(module);
     tempra::python::bind_wdbx(module);

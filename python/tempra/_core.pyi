@@ -389,6 +389,44 @@ class Profile:
         (name, calls, seconds), the longest first.
         """
 
+class CudaDevice:
+    """
+    A CUDA device as its driver describes it.
+    """
+    @property
+    def compute_major(self) -> int: ...
+    @property
+    def compute_minor(self) -> int: ...
+    @property
+    def free_bytes(self) -> int: ...
+    @property
+    def multiprocessors(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def usable(self) -> bool: ...
+
+class CudaStatus:
+    """
+    What a search for CUDA found.
+    """
+    @property
+    def architectures(self) -> str: ...
+    @property
+    def devices(self) -> list[CudaDevice]: ...
+    @property
+    def driver_version(self) -> int: ...
+    @property
+    def library_path(self) -> str: ...
+    @property
+    def library_version(self) -> str: ...
+    @property
+    def runtime_version(self) -> int: ...
+    @property
+    def unavailable(self) -> str: ...
+
 class TokenBinWriter:
     """
     Writes a token-bin file in pieces; it appears, whole, when finished. Leaving its `with` block by an error discards it.
@@ -714,6 +752,11 @@ def ceil(x: Tensor) -> Tensor:
     Smallest whole number >= x.
     """
 
+def check_device(name: str) -> None:
+    """
+    Raises DeviceError, with the reason, unless tensors can be computed there.
+    """
+
 def clamp(
     x: Tensor,
     low: typing.SupportsFloat | typing.SupportsIndex,
@@ -776,6 +819,16 @@ def cross_entropy(
 ) -> Tensor:
     """
     -log softmax(logits)[label]; logits [..., classes], labels [...].
+    """
+
+def cuda_library_path() -> str:
+    """
+    The CUDA library's file; empty before it is loaded.
+    """
+
+def cuda_status() -> CudaStatus:
+    """
+    Library, driver and devices, or why there are none.
     """
 
 def cumsum(
@@ -1287,6 +1340,11 @@ def scatter_add(
 ) -> Tensor:
     """
     Copy of x with source added at index along dim.
+    """
+
+def set_cuda_library_path(path: str) -> None:
+    """
+    Says where libtempra_cuda.so is.
     """
 
 def set_isa(name: str) -> None:

@@ -1,9 +1,32 @@
 #include "tempra/runtime.h"
 
+#include <charconv>
+
+#include "dispatch/cuda_library.h"
 #include "dispatch/select.h"
 #include "memory/caching_pool.h"
+#include "tempra/error.h"
 
 namespace tempra {
+
+namespace {
+
+Device device_from_name(std::string_view name) {
+    if (name == "cpu") return {};
+    constexpr std::string_view kCuda = "cuda", kNumbered = "cuda:";
+    std::int16_t index = 0;
+    bool valid = name == kCuda;
+    if (name.starts_with(kNumbered)) {
+        const char* const end = name.data() + name.size();
+        const auto [last, error] = std::from_chars(name.data() + kNumbered.size(), end, index);
+        valid = error == std::errc() && last == end && index >= 0;
+    }
+    TEMPRA_CHECK(DeviceError, valid, "device {}: not a device; cpu, cuda or cuda:N is needed",
+                 name);
+    return {DeviceType::cuda, index};
+}
+
+}  // namespace
 
 std::string current_isa_name() { return cpu::name_of(current_isa()); }
 void force_isa(std::string_view name) { set_isa(cpu::isa_from_name(name)); }
@@ -23,5 +46,13 @@ MemoryUse memory_use() {
 }
 void reset_peak_memory() { pool_reset_peak(); }
 void release_free_memory() { pool_trim(); }
+
+void check_device(std::string_view name) {
+    static_cast<void>(kernels_for(device_from_name(name), DType::f32));
+}
+
+CudaStatus cuda_status() { return cuda_loader().status(); }
+std::string cuda_library_path() { return cuda_loader().loaded_path(); }
+void set_cuda_library_path(const std::string& path) { cuda_loader().set_path(path); }
 
 }  // namespace tempra

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "dispatch/backends.h"
+#include "dispatch/cuda_library.h"
 #include "tempra/error.h"
 
 namespace tempra {
@@ -52,6 +53,13 @@ std::atomic<Isa>& isa_in_use() {
     return isa;
 }
 
+// A missing library, driver or device is the better answer where it applies.
+[[noreturn]] void refuse_cuda(const Device& device) {
+    cuda_loader().check_device(device.index);
+    throw DeviceError(
+        format("device {}: this build cannot compute on CUDA yet; use device cpu", device));
+}
+
 }  // namespace
 
 const KernelTable& cpu_kernel_table(Isa isa) {
@@ -67,8 +75,7 @@ void set_isa(Isa isa) {
 }
 
 const KernelTable& kernels_for(const Device& device, DType dtype) {
-    TEMPRA_CHECK(DeviceError, device.type == DeviceType::cpu,
-                 "device {}: this build has no kernels for it; use device cpu", device);
+    if (device.type == DeviceType::cuda) refuse_cuda(device);
     const bool per_isa = dtype == DType::f32 || dtype == DType::bf16;
     return all_tables()[per_isa ? static_cast<size_t>(current_isa()) : 0];
 }

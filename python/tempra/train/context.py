@@ -18,7 +18,8 @@ class Context:
     device: str = "cpu"
 
     def apply(self) -> Context:
-        """Set the number of threads and seed the default generator."""
+        """Check the device, set the number of threads and seed the default generator."""
+        _core.check_device(self.device)
         if self.threads is not None:
             _core.set_num_threads(self.threads)
         _core.manual_seed(self.seed)

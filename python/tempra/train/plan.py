@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tempra import _core
+from tempra import _core, cuda
 from tempra.data.batch_source import DataLoader
 from tempra.data.prepared import PreparedDataset
 from tempra.models import TransformerConfig
@@ -100,6 +100,7 @@ def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
     products = "bf16 operands, fp32 sums" if bf16 else "fp32"
     return [
         f"device      cpu, {_core.current_isa()} kernels, {_core.get_num_threads()} threads",
+        *(f"CUDA        {line}" for line in cuda.describe()),
         f"numbers     matrix products and attention {products}; norms, softmax and loss fp32; "
         f"weights, gradients and AdamW moments fp32{', weights also bf16' if bf16 else ''}",
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tempra
-from tempra import _core
+from tempra import _core, cuda
 from tempra.checkpoint import CheckpointStore, find_checkpoints, verify_folder
 from tempra.checkpoint.contents import step_of_folder
 from tempra.checkpoint.load import CHECKPOINTS_FOLDER, checkpoints_root
@@ -24,6 +24,7 @@ def describe_machine() -> list[str]:
         f"Python           {platform.python_version()} ({sys.executable})",
         f"device           cpu, {platform.machine()}",
         f"instruction set  {_core.current_isa()} (of {', '.join(_core.supported_isas())})",
+        *(f"CUDA             {line}" for line in cuda.describe()),
         f"threads          {_core.get_num_threads()}",
         f"free memory      {_core.available_memory_bytes() / 1e9:.1f} GB",
     ]

@@ -1,0 +1,72 @@
+"""What there is of CUDA: library, driver and devices, or why it is unavailable.
+
+This build describes CUDA devices; it does not compute on them yet.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from tempra import _core
+from tempra._core import CudaDevice, CudaStatus
+
+__all__ = ["CudaDevice", "CudaStatus", "describe", "is_available", "status"]
+
+# The package that carries the library, where it was installed by pip.
+_PACKAGE = "tempra_cuda"
+_LIBRARY = "libtempra_cuda.so"
+
+
+def _packaged_library() -> Path | None:
+    """Return the library of the installed package, found without importing it."""
+    spec = find_spec(_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        if (Path(folder) / _LIBRARY).exists():
+            return Path(folder) / _LIBRARY
+    return None
+
+
+def status() -> CudaStatus:
+    """Look for the CUDA library, load it, and ask it for driver and devices."""
+    packaged = _packaged_library()
+    if packaged is not None and not _core.cuda_library_path():
+        _core.set_cuda_library_path(str(packaged))
+    return _core.cuda_status()
+
+
+def is_available() -> bool:
+    """Return whether there is a CUDA device that the library has code for."""
+    return any(device.usable for device in status().devices)
+
+
+def describe(found: CudaStatus | None = None) -> list[str]:
+    """Return lines on library, driver and devices, or one on why there are none."""
+    found = status() if found is None else found
+    lines = []
+    if found.library_path:
+        lines.append(
+            f"{found.library_path}, version {found.library_version}, for {found.architectures}, "
+            f"CUDA {_version(found.runtime_version)}"
+        )
+    if found.driver_version:
+        lines.append(f"driver runs CUDA {_version(found.driver_version)}")
+    lines += [f"cuda:{index}  {_device(device)}" for index, device in enumerate(found.devices)]
+    if found.unavailable:
+        lines.append(f"unavailable: {found.unavailable.removeprefix('CUDA: ')}")
+    else:
+        lines.append("devices are described, not used: this build cannot compute on CUDA yet")
+    return lines
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _device(device: CudaDevice) -> str:
+    words = (
+        f"{device.name}, compute capability {device.compute_major}.{device.compute_minor}, "
+        f"{device.multiprocessors} multiprocessors, {device.free_bytes / 1e9:.1f} of "
+        f"{device.total_bytes / 1e9:.1f} GB free"
+    )
+    return words if device.usable else f"{words}; the library has no code for it"

@@ -1,0 +1,167 @@
+// The loader of the CUDA library against libraries that are not it, one defect each.
+#include "dispatch/cuda_library.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "dispatch/select.h"
+#include "tempra/error.h"
+
+namespace tempra {
+namespace {
+
+std::string fake(const std::string& kind) { return std::string(FAKE_CUDA_FOLDER) + "/" + kind; }
+
+std::string reason_of(CudaLoader& loader) {
+    try {
+        static_cast<void>(loader.library());
+    } catch (const DeviceError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+void expect_contains(const std::string& text, const std::string& part) {
+    EXPECT_NE(text.find(part), std::string::npos) << "'" << text << "' lacks '" << part << "'";
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+}
+
+class CudaLibrary : public testing::Test {
+  protected:
+    void SetUp() override { unsetenv("TEMPRA_CUDA_LIBRARY"); }
+    void TearDown() override { unsetenv("TEMPRA_CUDA_LIBRARY"); }
+    CudaLoader loader;
+};
+
+TEST_F(CudaLibrary, DescribesLibraryDriverAndDevices) {
+    loader.set_path(fake("libfake_good.so"));
+    const CudaStatus status = loader.status();
+    EXPECT_EQ(status.unavailable, "");
+    EXPECT_EQ(status.library_path, fake("libfake_good.so"));
+    EXPECT_EQ(status.library_version, "fake");
+    EXPECT_EQ(status.architectures, "90a");
+    EXPECT_EQ(status.driver_version, 13000);
+    ASSERT_EQ(status.devices.size(), 2U);
+    EXPECT_EQ(status.devices[0].name, "Fake 0");
+    EXPECT_EQ(status.devices[1].compute_major, 8);
+    EXPECT_TRUE(status.devices[0].usable);
+    EXPECT_FALSE(status.devices[1].usable);
+    EXPECT_EQ(status.devices[0].free_bytes, 1000);
+}
+
+TEST_F(CudaLibrary, TheEnvironmentsLibraryWins) {
+    setenv("TEMPRA_CUDA_LIBRARY", fake("libfake_good.so").c_str(), 1);
+    loader.set_path(fake("libfake_without_entry.so"));
+    EXPECT_EQ(loader.status().library_path, fake("libfake_good.so"));
+    setenv("TEMPRA_CUDA_LIBRARY", "/nowhere/libtempra_cuda.so", 1);
+    CudaLoader other;
+    other.set_path(fake("libfake_good.so"));
+    expect_contains(reason_of(other), "TEMPRA_CUDA_LIBRARY is /nowhere/libtempra_cuda.so, which");
+}
+
+TEST_F(CudaLibrary, NoLibraryIsAReason) {
+    const std::string reason = reason_of(loader);
+    expect_contains(reason, "CUDA: no libtempra_cuda.so was found; build it");
+    EXPECT_EQ(loader.status().unavailable, reason);
+    EXPECT_EQ(loader.status().library_path, "");
+    loader.set_path("/nowhere/else.so");
+    expect_contains(reason_of(loader), "/nowhere/else.so cannot be loaded");
+}
+
+TEST_F(CudaLibrary, AFileThatIsNoLibrary) {
+    loader.set_path(FAKE_CUDA_TEXT_FILE);
+    expect_contains(reason_of(loader), "cannot be loaded");
+}
+
+TEST_F(CudaLibrary, AnotherLibraryIsRefused) {
+    loader.set_path(fake("libfake_without_entry.so"));
+    expect_contains(reason_of(loader), "it has no function tempra_cuda_open");
+}
+
+TEST_F(CudaLibrary, AnotherInterfaceVersionIsRefused) {
+    loader.set_path(fake("libfake_of_another_version.so"));
+    expect_contains(reason_of(loader), "libfake_of_another_version.so: speaks another version");
+    loader.set_path(fake("libfake_good.so"));  // and is not in the way of another
+    EXPECT_EQ(reason_of(loader), "");
+    EXPECT_THROW(loader.set_path("/nowhere/else.so"), DeviceError);
+}
+
+TEST_F(CudaLibrary, AShortTableOfFunctionsIsRefused) {
+    loader.set_path(fake("libfake_with_short_table.so"));
+    expect_contains(reason_of(loader), "its table of functions has 16 bytes");
+}
+
+TEST_F(CudaLibrary, KernelsALibraryDoesNotHaveAreNull) {
+    loader.set_path(fake("libfake_good.so"));
+    EXPECT_NE(loader.kernels().fill, nullptr);
+    EXPECT_NE(loader.kernels().adamw, nullptr);
+    EXPECT_EQ(loader.kernels().gemm, nullptr);
+    CudaLoader other;
+    other.set_path(fake("libfake_with_older_kernels.so"));
+    EXPECT_NE(other.kernels().fill, nullptr);
+    EXPECT_EQ(other.kernels().adamw, nullptr) << "read past the end of the library's table";
+}
+
+TEST_F(CudaLibrary, TheDriversReasonIsPassedOn) {
+    loader.set_path(fake("libfake_without_driver.so"));
+    const CudaStatus status = loader.status();
+    EXPECT_EQ(status.unavailable, "CUDA: no driver in this fake");
+    EXPECT_EQ(status.library_version, "fake");
+    EXPECT_TRUE(status.devices.empty());
+}
+
+TEST_F(CudaLibrary, DeviceNumbersAndArchitecturesAreChecked) {
+    loader.set_path(fake("libfake_good.so"));
+    EXPECT_NO_THROW(loader.check_device(0));
+    for (const auto& [index, reason] :
+         {std::pair{1, "Fake 1 has compute capability 8.0; "}, std::pair{2, "no such device"}}) {
+        try {
+            loader.check_device(index);
+            ADD_FAILURE() << index;
+        } catch (const DeviceError& error) {
+            expect_contains(error.what(), reason);
+        }
+    }
+}
+
+TEST_F(CudaLibrary, AForkedProcessIsRefused) {
+    loader.set_path(fake("libfake_good.so"));
+    ASSERT_EQ(reason_of(loader), "");
+    const pid_t child = fork();
+    if (child == 0) {
+        const std::string reason = reason_of(loader);
+        _exit(reason.find("CUDA cannot be used in a forked process") == 0 ? 0 : 1);
+    }
+    int state = 0;
+    ASSERT_EQ(waitpid(child, &state, 0), child);
+    EXPECT_TRUE(WIFEXITED(state) && WEXITSTATUS(state) == 0);
+    EXPECT_EQ(reason_of(loader), "");
+}
+
+// With a usable device, so that the reason is the build's and not the machine's.
+TEST_F(CudaLibrary, ComputingOnCudaIsRefused) {
+    setenv("TEMPRA_CUDA_LIBRARY", fake("libfake_good.so").c_str(), 1);
+    EXPECT_NO_THROW(check_device("cpu"));
+    const std::pair<const char*, const char*> cases[] = {
+        {"cuda", "device cuda:0: this build cannot compute on CUDA yet; use device cpu"},
+        {"cuda:1", "CUDA: Fake 1 has compute capability 8.0"},
+        {"cuda:7", "CUDA: no such device in this fake"},
+        {"cuda:-1", "device cuda:-1: not a device"},
+        {"cuda:99999", "device cuda:99999: not a device"},
+        {"cuda:1x", "device cuda:1x: not a device"},
+        {"gpu", "device gpu: not a device; cpu, cuda or cuda:N is needed"}};
+    for (const auto& [name, reason] : cases) {
+        try {
+            check_device(name);
+            ADD_FAILURE() << name;
+        } catch (const DeviceError& error) {
+            expect_contains(error.what(), reason);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace tempra
