@@ -28,9 +28,14 @@ void replay(const std::string& name, const Parse& parse, int expected_files) {
     EXPECT_GE(files, expected_files) << name;
 }
 
+TEST(FuzzReplay, AbiCheckpoint) { replay("abi_checkpoint", parse_abi_checkpoint, 5); }
 TEST(FuzzReplay, JsonHeader) { replay("json_header", parse_json_header, 20); }
 TEST(FuzzReplay, Safetensors) { replay("safetensors", parse_safetensors, 20); }
 TEST(FuzzReplay, TokenBin) { replay("token_bin", parse_token_bin, 5); }
+TEST(FuzzReplay, TokenBinSidecar) { replay("token_bin_sidecar", parse_token_bin_sidecar, 10); }
+TEST(FuzzReplay, TokenBlock) { replay("token_block", parse_token_block, 5); }
+TEST(FuzzReplay, WdbxV2) { replay("wdbx_v2", parse_wdbx_v2, 20); }
+TEST(FuzzReplay, WdbxV3) { replay("wdbx_v3", parse_wdbx_v3, 20); }
 
 }  // namespace
 }  // namespace tempra::fuzz

@@ -1,5 +1,4 @@
-// Whole WDBX files as bytes, to be changed in one place at a time: numbers are set, and the
-// checksums made right again, so that only the change itself is wrong.
+// Whole WDBX files as bytes, to be changed in one place at a time.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +12,7 @@
 #include "tempra/data/token_block.h"
 #include "tempra/data/wdbx.h"
 #include "tempra/error.h"
-#include "tempra/io/crc32.h"
+#include "wdbx_checksums.h"
 
 namespace tempra::data {
 
@@ -27,52 +26,8 @@ inline std::span<const std::byte> bytes_of(const std::string& text) {
 }
 
 template <class Number>
-Number get(const std::string& file, size_t offset) {
-    Number value;
-    std::memcpy(&value, file.data() + offset, sizeof value);
-    return value;
-}
-
-template <class Number>
-void set(std::string& file, size_t offset, Number value) {
-    std::memcpy(file.data() + offset, &value, sizeof value);
-}
-
-template <class Number>
 void put(std::string& file, Number value) {
     file.append(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-inline std::uint32_t crc32_of(const std::string& file, size_t begin, size_t size) {
-    if (begin > file.size() || size > file.size() - begin) return 0;
-    return io::crc32(file.data() + begin, static_cast<std::int64_t>(size));
-}
-
-// Sizes and checksums of a version 3 file, the directory where the header says.
-inline std::string repaired_v3(std::string file) {
-    const size_t end = file.size() - 40;
-    const size_t directory = get<std::uint64_t>(file, 16), size = get<std::uint64_t>(file, 24);
-    for (size_t entry = directory; entry + 32 <= directory + size && directory + size <= end;
-         entry += 32) {
-        set(file, entry + 20,
-            crc32_of(file, get<std::uint64_t>(file, entry + 4),
-                     get<std::uint64_t>(file, entry + 12)));
-    }
-    set(file, end + 4, crc32_of(file, 0, 80));
-    set(file, end + 8, crc32_of(file, directory, size));
-    set(file, end + 12, crc32_of(file, directory + size, end - directory - size));
-    set(file, end + 16, crc32_of(file, 0, end));
-    set(file, end + 20, static_cast<std::uint64_t>(end));
-    return file;
-}
-
-inline std::string repaired_v2(std::string file) {
-    const size_t end = file.size() - 32;
-    set(file, end + 4, crc32_of(file, 0, 64));
-    set(file, end + 8, crc32_of(file, 64, end - 64));
-    set(file, end + 12, crc32_of(file, 0, end));
-    set(file, end + 16, static_cast<std::uint64_t>(end));
-    return file;
 }
 
 // The message of the FormatError that the file must give, or "" when it is accepted.

@@ -1,22 +1,27 @@
 #include "fuzz/parse_input.h"
 
 #include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "io/json_header.h"
+#include "tempra/data/abi_checkpoint.h"
 #include "tempra/data/token_bin.h"
+#include "tempra/data/token_bin_sidecar.h"
+#include "tempra/data/token_block.h"
 #include "tempra/error.h"
 #include "tempra/io/safetensors.h"
 
 namespace tempra::fuzz {
 
-namespace {
-
-// A violated property must stop the fuzzer.
 void require(bool condition) {
     if (!condition) std::abort();
 }
+
+namespace {
 
 void read_any(io::JsonReader& reader) {
     switch (reader.peek()) {
@@ -101,6 +106,65 @@ void parse_token_bin(const std::uint8_t* data, std::size_t size) {
         } catch (const DtypeError&) {
             require(dtype == DType::f32);
         }
+    }
+}
+
+void parse_token_bin_sidecar(const std::uint8_t* data, std::size_t size) {
+    const std::string_view text(reinterpret_cast<const char*>(data), size);
+    try {
+        const data::TokenBinSidecar found = data::parse_token_bin_sidecar(text, "input");
+        require(found.dtype == DType::u32 || found.dtype == DType::u16);
+        require(found.tokens >= 0 && found.documents >= 0);
+        require(found.vocabulary_size >= 1 && found.vocabulary_size <= std::int64_t{1} << 32);
+    } catch (const FormatError&) {
+    }
+}
+
+void parse_token_block(const std::uint8_t* data, std::size_t size) {
+    try {
+        const data::TokenBlock block =
+            data::parse_token_block(std::as_bytes(std::span(data, size)), "input");
+        // What was read, written again, is what was read; flags and what follows it are not kept.
+        const auto text_bytes = static_cast<std::int64_t>(block.text.size());
+        const std::int64_t bytes = data::token_block_bytes(block.token_count, text_bytes, "input");
+        require(bytes <= static_cast<std::int64_t>(size));
+        std::vector<std::uint32_t> tokens(static_cast<std::size_t>(block.token_count));
+        block.read(0, tokens);
+        std::vector<std::byte> written(data::kTokenBlockHeaderBytes);
+        data::write_token_block_header(written.data(), block.token_count, text_bytes);
+        const auto body = std::as_bytes(std::span(tokens));
+        written.insert(written.end(), body.begin(), body.end());
+        const auto text = std::as_bytes(std::span(block.text));
+        written.insert(written.end(), text.begin(), text.end());
+        std::memset(written.data() + 6, 0, 2);
+        for (std::size_t i = 0; i < written.size(); ++i) {
+            require(i == 6 || i == 7 || written[i] == std::byte{data[i]});
+        }
+    } catch (const FormatError&) {
+    }
+    // Counts from the input, as a writer might be given them.
+    if (size < 16) return;
+    std::int64_t counts[2];
+    std::memcpy(counts, data, sizeof counts);
+    constexpr auto kMost = std::numeric_limits<std::int64_t>::max();
+    try {
+        (void)data::token_block_bytes(counts[0] & kMost, counts[1] & kMost, "input");
+        data::TokenBlock().read(counts[0], {});
+    } catch (const FormatError&) {
+    } catch (const ShapeError&) {
+    }
+}
+
+void parse_abi_checkpoint(const std::uint8_t* data, std::size_t size) {
+    try {
+        const data::AbiCheckpoint found =
+            data::parse_abi_checkpoint(std::as_bytes(std::span(data, size)), "input");
+        const std::size_t arrays =
+            found.weights.size() + found.first_moments.size() + found.second_moments.size();
+        require(size == arrays + (found.has_moments ? 46U : 26U));
+        require(found.weights.empty() || found.weights.data() + found.weights.size() <=
+                                             reinterpret_cast<const std::byte*>(data) + size);
+    } catch (const FormatError&) {
     }
 }
 

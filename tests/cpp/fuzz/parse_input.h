@@ -8,8 +8,17 @@
 
 namespace tempra::fuzz {
 
+// A violated property must stop the fuzzer.
+void require(bool condition);
+
+void parse_abi_checkpoint(const std::uint8_t* data, std::size_t size);
 void parse_json_header(const std::uint8_t* data, std::size_t size);
 void parse_safetensors(const std::uint8_t* data, std::size_t size);
 void parse_token_bin(const std::uint8_t* data, std::size_t size);
+void parse_token_bin_sidecar(const std::uint8_t* data, std::size_t size);
+void parse_token_block(const std::uint8_t* data, std::size_t size);
+// Each file is parsed as it is and with its sizes and checksums repaired.
+void parse_wdbx_v2(const std::uint8_t* data, std::size_t size);
+void parse_wdbx_v3(const std::uint8_t* data, std::size_t size);
 
 }  // namespace tempra::fuzz

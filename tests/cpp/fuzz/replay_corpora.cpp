@@ -26,8 +26,13 @@ void replay(const std::filesystem::path& folder,
 int main(int argument_count, char** arguments) {
     if (argument_count != 2) return EXIT_FAILURE;
     const std::filesystem::path corpora = arguments[1];
+    replay(corpora / "abi_checkpoint", tempra::fuzz::parse_abi_checkpoint);
     replay(corpora / "json_header", tempra::fuzz::parse_json_header);
     replay(corpora / "safetensors", tempra::fuzz::parse_safetensors);
     replay(corpora / "token_bin", tempra::fuzz::parse_token_bin);
+    replay(corpora / "token_bin_sidecar", tempra::fuzz::parse_token_bin_sidecar);
+    replay(corpora / "token_block", tempra::fuzz::parse_token_block);
+    replay(corpora / "wdbx_v2", tempra::fuzz::parse_wdbx_v2);
+    replay(corpora / "wdbx_v3", tempra::fuzz::parse_wdbx_v3);
     return EXIT_SUCCESS;
 }
