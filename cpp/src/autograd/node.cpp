@@ -126,6 +126,28 @@ const Tensor& SavedTensor::get(const char* operation) const {
     return tensor_;
 }
 
+SavedInput SavedInput::of(const Tensor& tensor) {
+    SavedInput saved;
+    // Written in place since it was made: no recipe knows that value.
+    if (tensor.defined() && tensor.version() == 0 && has_autograd_record(tensor)) {
+        const AutogradRecord& record = autograd_record(tensor);
+        if (record.node && record.output_index == 0) saved.recipe_ = record.node->output_recipe();
+    }
+    if (!saved.recipe_) saved.tensor_ = SavedTensor::input(tensor);
+    return saved;
+}
+
+Tensor SavedInput::get(const char* operation) const {
+    if (!recipe_) return tensor_.get(operation);
+    const GradModeGuard off(false);
+    return recipe_();
+}
+
+void SavedInput::reset() {
+    tensor_.reset();
+    recipe_ = nullptr;
+}
+
 Tensor SavedTensor::get_output(Node& node, int output_index) const {
     const Tensor alias = get(node.name()).detach();
     if (is_grad_enabled()) attach(alias, IntrusivePtr<Node>(&node), output_index);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "tempra/error.h"
@@ -65,6 +66,10 @@ class Node : public RefCounted {
         const std::vector<Tensor>& grad_outputs, const std::vector<char>& needed);
     // Drops saved tensors once they have been used.
     virtual void release() = 0;
+    // Makes the operation's output once more from what the node keeps anyway, bit for bit,
+    // recording nothing; empty where that costs more than a pass or two over memory. It stays valid
+    // when the node is released.
+    [[nodiscard]] virtual std::function<Tensor()> output_recipe() const { return {}; }
 
     void add_input(const Tensor& tensor);
     [[nodiscard]] const std::vector<Edge>& edges() const { return edges_; }

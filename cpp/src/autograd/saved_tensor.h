@@ -26,4 +26,18 @@ class SavedTensor {
     std::uint64_t version_ = 0;
 };
 
+// An input kept for the backward pass, or how to make it again where the operation that made it
+// knows a cheap way: the output of a norm or of an activation then lives no longer than its use.
+class SavedInput {
+  public:
+    SavedInput() = default;
+    [[nodiscard]] static SavedInput of(const Tensor& tensor);
+    [[nodiscard]] Tensor get(const char* operation) const;
+    void reset();
+
+  private:
+    SavedTensor tensor_;
+    std::function<Tensor()> recipe_;
+};
+
 }  // namespace tempra

@@ -102,7 +102,7 @@ struct PhiloxKey {
 // may be 0. a and b have the same compute dtype, with one of the last two strides equal to 1
 // (transposition is expressed by strides); c is that dtype or f32, with unit column stride.
 // bias [n]: T or f32. residual [m, n]: dtype of c. pre_activation [m, n] (written, dtype of c): the
-// value before the activation, for the backward pass. activation_input [m, n] (read): when present
+// value the activation is taken of, present or not. activation_input [m, n] (read): when present
 // the result is (a @ b) * activation'(activation_input), the backward epilogue; bias is then
 // absent.
 struct GemmArguments {

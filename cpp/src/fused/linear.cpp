@@ -79,11 +79,13 @@ void add_bias_gradient(const char* name, const Tensor& dh, const Tensor& buffer)
 
 // Inputs: x, weights..., biases..., residual.
 struct LinearNode : Node {
-    SavedTensor x;
+    SavedInput x;
     std::vector<SavedTensor> weights;
     SavedTensor before_activation;
     Activation activation = Activation::none;
+    bool has_residual = false;
     int bias_count = 0;
+    Shape output_sizes;
 
     [[nodiscard]] const char* name() const override {
         return weights.size() == 1 ? "linear" : "linear_group";
@@ -103,6 +105,16 @@ struct LinearNode : Node {
         }
         add_parameter_gradients(context, dh, 1, true);
         if (bias_count > 0) add_parameter_gradients(context, dh, 1 + weight_count, false);
+    }
+
+    [[nodiscard]] std::function<Tensor()> output_recipe() const override {
+        if (activation == Activation::none || has_residual) return {};
+        return [before = before_activation, op = unary_of(activation), sizes = output_sizes] {
+            const Tensor& h = before.get("linear");
+            const Tensor again = empty(h.sizes(), h.dtype(), h.device());
+            launch("linear", h, &KernelTable::unary, op, h.view(), again.view());
+            return reshape(again, sizes);
+        };
     }
 
     void release() override {
@@ -221,12 +233,14 @@ Tensor fused_linear(const char* name, const Tensor& x, const std::vector<Tensor>
         for (const Tensor& parameter : weights) node->add_input(parameter);
         for (const Tensor& parameter : biases) node->add_input(parameter);
         node->add_input(options.residual);
-        node->x = SavedTensor::input(x);
+        node->x = SavedInput::of(x);
         for (const Tensor& parameter : weights) {
             node->weights.push_back(SavedTensor::input(parameter));
         }
         if (before.defined()) node->before_activation = SavedTensor::input(before);
         node->activation = options.activation;
+        node->has_residual = options.residual.defined();
+        node->output_sizes = sizes;
         node->bias_count = static_cast<int>(biases.size());
         attach(shaped, node);
     }

@@ -13,6 +13,12 @@ namespace tempra {
 
 namespace {
 
+Tensor run_forward(const Tensor& a, const Tensor& b, const Shape& sizes) {
+    const Tensor rows = empty(a.sizes(), a.dtype(), a.device());
+    launch("swiglu", a, &KernelTable::swiglu, a.view(), b.view(), rows.view());
+    return reshape(rows, sizes);
+}
+
 struct SwigluNode : Node {
     SavedTensor gate, up;
     [[nodiscard]] const char* name() const override { return "swiglu"; }
@@ -26,11 +32,26 @@ struct SwigluNode : Node {
         if (context.needs(0)) context.set(0, reshape(grad_gate, edges()[0].sizes));
         if (context.needs(1)) context.set(1, reshape(grad_up, edges()[1].sizes));
     }
+    [[nodiscard]] std::function<Tensor()> output_recipe() const override {
+        return [a = gate, b = up] {
+            const Tensor& x = a.get("swiglu");
+            return run_forward(as_rows(x), as_rows(b.get("swiglu")), x.sizes());
+        };
+    }
     void release() override {
         gate.reset();
         up.reset();
     }
 };
+
+// [..., 2n] -> [..., n]
+Tensor run_packed(const Tensor& gate_up) {
+    const Tensor rows = as_rows(gate_up);
+    const std::int64_t n = rows.size(1) / 2;
+    Shape sizes = gate_up.sizes();
+    sizes[sizes.dimensions() - 1] = n;
+    return run_forward(narrow(rows, 1, 0, n), narrow(rows, 1, n, n), sizes);
+}
 
 // Both gradients are written into one buffer, so that the product before this needs no join.
 struct SwigluPackedNode : Node {
@@ -45,14 +66,11 @@ struct SwigluPackedNode : Node {
                narrow(grad, 1, 0, n).view(), narrow(grad, 1, n, n).view());
         context.set(0, reshape(grad, edges()[0].sizes));
     }
+    [[nodiscard]] std::function<Tensor()> output_recipe() const override {
+        return [kept = gate_up] { return run_packed(kept.get("swiglu_packed")); };
+    }
     void release() override { gate_up.reset(); }
 };
-
-Tensor run_forward(const Tensor& a, const Tensor& b, const Shape& sizes) {
-    const Tensor rows = empty(a.sizes(), a.dtype(), a.device());
-    launch("swiglu", a, &KernelTable::swiglu, a.view(), b.view(), rows.view());
-    return reshape(rows, sizes);
-}
 
 }  // namespace
 
@@ -83,10 +101,7 @@ Tensor swiglu_packed(const Tensor& gate_up) {
     }
     const bool recording = should_record({&gate_up});
     const GradModeGuard off(false);
-    const Tensor x = as_rows(gate_up);
-    Shape sizes = gate_up.sizes();
-    sizes[sizes.dimensions() - 1] = n;
-    const Tensor result = run_forward(narrow(x, 1, 0, n), narrow(x, 1, n, n), sizes);
+    const Tensor result = run_packed(gate_up);
     if (recording) {
         auto node = make_node<SwigluPackedNode>({&gate_up});
         node->gate_up = SavedTensor::input(gate_up);

@@ -27,7 +27,7 @@ DType statistics_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : 
 
 struct NormNode : PrimitiveNode {
     double epsilon = 0;
-    SavedTensor x, weight, mean, rstd;
+    SavedTensor x, weight, bias, mean, rstd;
 
     [[nodiscard]] Tensor weight_buffer(BackwardContext& context, int input) const {
         const bool wanted = edges()[static_cast<size_t>(input)].connected() && context.needs(input);
@@ -38,12 +38,39 @@ struct NormNode : PrimitiveNode {
         return weight.defined() ? multiply(dy, weight.get(name())) : dy;
     }
     void release() override {
-        for (SavedTensor* saved : {&x, &weight, &mean, &rstd}) saved->reset();
+        for (SavedTensor* saved : {&x, &weight, &bias, &mean, &rstd}) saved->reset();
     }
 };
 
+Tensor run_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon,
+                      const Tensor& mean, const Tensor& rstd) {
+    const Tensor result = empty(x.sizes(), x.dtype(), x.device());
+    if (x.numel() > 0) {
+        const GradModeGuard off(false);
+        launch("layer_norm", x, &KernelTable::layer_norm, as_rows(x).view(), weight.view(),
+               bias.view(), epsilon, as_rows(result).view(), mean.view(), rstd.view());
+    }
+    return result;
+}
+
+Tensor run_rms_norm(const Tensor& x, const Tensor& weight, double epsilon, const Tensor& rstd) {
+    const Tensor result = empty(x.sizes(), x.dtype(), x.device());
+    if (x.numel() > 0) {
+        const GradModeGuard off(false);
+        launch("rms_norm", x, &KernelTable::rms_norm, as_rows(x).view(), weight.view(), epsilon,
+               as_rows(result).view(), rstd.view());
+    }
+    return result;
+}
+
 struct LayerNormNode : NormNode {
     [[nodiscard]] const char* name() const override { return "layer_norm"; }
+    [[nodiscard]] std::function<Tensor()> output_recipe() const override {
+        return [input = x, scale = weight, shift = bias, small = epsilon] {
+            return run_layer_norm(input.get("layer_norm"), scale.get("layer_norm"),
+                                  shift.get("layer_norm"), small, {}, {});
+        };
+    }
 
     void backward(BackwardContext& context) override {
         const Tensor& input = x.get(name());
@@ -83,6 +110,11 @@ struct LayerNormNode : NormNode {
 
 struct RmsNormNode : NormNode {
     [[nodiscard]] const char* name() const override { return "rms_norm"; }
+    [[nodiscard]] std::function<Tensor()> output_recipe() const override {
+        return [input = x, scale = weight, small = epsilon] {
+            return run_rms_norm(input.get("rms_norm"), scale.get("rms_norm"), small, {});
+        };
+    }
 
     void backward(BackwardContext& context) override {
         const Tensor& input = x.get(name());
@@ -159,16 +191,12 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight_given, const Tensor& bia
     const Tensor weight = parameter_for(weight_given, bias_given, x);
     const Tensor bias = parameter_for(bias_given, weight_given, x);
     const bool recording = should_record({&x, &weight, &bias});
-    const Tensor result = empty(x.sizes(), x.dtype(), x.device());
     const Tensor mean = row_statistic(x, recording);
     const Tensor rstd = row_statistic(x, recording);
-    if (x.numel() > 0) {
-        const GradModeGuard off(false);
-        launch("layer_norm", x, &KernelTable::layer_norm, as_rows(x).view(), weight.view(),
-               bias.view(), epsilon, as_rows(result).view(), mean.view(), rstd.view());
-    }
+    const Tensor result = run_layer_norm(x, weight, bias, epsilon, mean, rstd);
     if (recording) {
         auto node = make_node<LayerNormNode>({&x, &weight, &bias});
+        node->bias = SavedTensor::input(bias);
         node->epsilon = epsilon;
         node->x = SavedTensor::input(x);
         node->weight = SavedTensor::input(weight);
@@ -184,13 +212,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight_given, double epsilon) {
     check_parameter("rms_norm", "weight", weight_given, x);
     const Tensor weight = parameter_for(weight_given, {}, x);
     const bool recording = should_record({&x, &weight});
-    const Tensor result = empty(x.sizes(), x.dtype(), x.device());
     const Tensor rstd = row_statistic(x, recording);
-    if (x.numel() > 0) {
-        const GradModeGuard off(false);
-        launch("rms_norm", x, &KernelTable::rms_norm, as_rows(x).view(), weight.view(), epsilon,
-               as_rows(result).view(), rstd.view());
-    }
+    const Tensor result = run_rms_norm(x, weight, epsilon, rstd);
     if (recording) {
         auto node = make_node<RmsNormNode>({&x, &weight});
         node->epsilon = epsilon;

@@ -89,7 +89,14 @@ inline void finish_vector(const Epilogue<T, C>& e, Vec<Arithmetic<T>> x, std::in
         x *= activation_derivative<A>(
             e.activation,
             read<kFull, A>(e.activation_input + row * e.activation_input_stride + column, count));
-    } else {
+    } else if (e.activation != Activation::none) {
+        // Of the value as it is stored, so that a backward pass that has the stored one finds the
+        // same activation.
+        if constexpr (!__is_same(A, C)) {
+            C stored[kLanes<A>];
+            store<A>(stored, x);
+            x = load<A>(stored);
+        }
         x = activate<A>(e.activation, x);
     }
     if (e.residual != nullptr) {
