@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tempra
@@ -24,6 +24,8 @@ from tempra.data import (
     parse_instruction_dataset,
 )
 from tempra.data import json_records as json_records_module
+from tempra.data.chat_template import TEMPLATES
+from tempra.data.instruction_formats import RECORD_FORMATS
 from tempra.data.json_records import json_records
 from tempra.data.marked_text import read_dialogues, read_questions, text_lines
 
@@ -293,6 +295,8 @@ def answer(**changes: Any) -> dict[str, Any]:
             answer(content=[{"type": "image_url"}]),
             r"messages\[1\].content has a part of type 'image_url'",
         ),
+        ("messages", answer(tool_calls="\ud800"), r"messages\[1\] has half a surrogate pair"),
+        ("messages", {"messages": TURNS, "tools": ["\ud800"]}, "'tools' has half a surrogate"),
         ("messages", {"messages": TURNS, "tools": 3}, "field 'tools' is of type int"),
         ("prompt_completion", {"prompt": "x"}, "has no field 'completion'"),
         ("prompt_completion", {"prompt": "x", "completion": ""}, "field 'completion' is empty"),
@@ -504,3 +508,74 @@ def test_written_questions_are_read_back(pairs: list[tuple[str, str]], size: int
     assert [each.problem for each in found] == [None] * len(pairs)
     contents = [tuple(m.content for m in each.conversation.messages) for each in found]  # type: ignore[union-attr]
     assert contents == pairs
+
+
+# Whatever a file holds, it is read or refused with a `FormatError`, never anything else.
+
+NAMES = [
+    *("instruction", "input", "output", "history", "system", "conversations", "from", "value"),
+    *("messages", "role", "content", "tool_calls", "weight", "tools", "type", "text"),
+    *("prompt", "completion", "chosen", "rejected"),
+]
+WORDS = st.sampled_from(["user", "assistant", "system", "tool", "human", "gpt", "text", "", "x"])
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.just("\ud800"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+RECORDS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6) | VALUES
+
+
+def read_or_refuse(file: Path, format: str) -> None:
+    try:
+        data = parse_instruction_dataset(file, format=format, skip_bad_lines=1000)
+    except (FormatError, ConfigError):
+        return
+    for example in data:
+        assert isinstance(example, (Conversation, PreferencePair, PlainText))
+        if isinstance(example, Conversation):
+            for template in ("chatml", "qa"):
+                try:
+                    segments = TEMPLATES[template].render(example.messages, example.tools)
+                except FormatError:
+                    continue
+                "".join(segment.text for segment in segments).encode()
+
+
+@settings(max_examples=150)
+@given(st.lists(RECORDS, min_size=1, max_size=3), st.sampled_from(["auto", *RECORD_FORMATS]))
+def test_any_json_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Any], format: str
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (folder / "a.json").write_text(json.dumps(records))
+    for name in ("a.jsonl", "a.json"):
+        read_or_refuse(folder / name, format)
+
+
+SEEDS = [
+    json.dumps([ALPACA, {"messages": TURNS}]).encode(),
+    json.dumps(ALPACA).encode() + b"\n" + json.dumps({"messages": TURNS}).encode(),
+    b"Q: a\nA: b\n\nUser: c\nAssistant: d\n",
+]
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(SEEDS), st.data())
+def test_damaged_files_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, seed: bytes, data: st.DataObject
+) -> None:
+    content = bytearray(seed)
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, len(content)))
+        length = data.draw(st.integers(0, 8))
+        content[place : place + length] = data.draw(
+            st.binary(max_size=4) | st.sampled_from([b'"', b"{", b"]", b"\\u", b"\n", b"\0", b"Q:"])
+        )
+    folder = tmp_path_factory.mktemp("damaged")
+    for name in ("a.jsonl", "a.json", "a.txt", "a.json.gz"):
+        (folder / name).write_bytes(content)
+        read_or_refuse(folder / name, "auto")

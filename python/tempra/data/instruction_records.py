@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,6 +51,14 @@ def check_text(value: Any, name: str) -> str:
     except UnicodeEncodeError as error:
         raise RecordError(f"{name} has half a surrogate pair at character {error.start}") from None
     return value
+
+
+def _check_verbatim(value: Any, name: str) -> None:
+    """Refuse JSON that could not be written as UTF-8 again."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise RecordError(f"{name} has half a surrogate pair") from None
 
 
 def _field(record: Record, name: str) -> str:
@@ -148,6 +157,7 @@ def read_message(turn: Any, place: str) -> Message:
     if role not in _ROLES:
         raise RecordError(f"{place}.role is {role!r}, needs one of {', '.join(_ROLES)}")
     fields = {name: value for name, value in turn.items() if name not in ("role", "content")}
+    _check_verbatim(fields, place)
     content = turn.get("content")
     if content is None and any(fields.get(name) for name in ("tool_calls", "function_call")):
         text = ""
@@ -216,6 +226,7 @@ def _tools(record: Record) -> tuple[Any, ...]:
     tools = record.get("tools")
     if tools is None or tools == "":
         return ()
+    _check_verbatim(tools, "field 'tools'")
     if isinstance(tools, list):
         return tuple(tools)
     return (check_text(tools, "field 'tools'"),)
