@@ -134,6 +134,7 @@ TempraCudaStatus make_state(std::int32_t device, DeviceState& state) {
     }
     error = cudaMalloc(reinterpret_cast<void**>(&state.fault), sizeof(*state.fault));
     if (error == cudaSuccess) error = cudaMemset(state.fault, 0, sizeof(*state.fault));
+    if (error == cudaSuccess) error = cudaDeviceSynchronize();  // our streams do not wait for it
     if (error != cudaSuccess) return fail_with_cuda_error("cudaMalloc", error);
     state.index = device;
     state.memory = std::make_unique<DriverMemory>(device);

@@ -29,7 +29,10 @@ TempraCudaStatus stream_create(void** stream) noexcept {
     return check("cudaStreamCreateWithFlags", error);
 }
 
+// Waits: the allocator knows streams by their handle, which the driver may give out again.
 TempraCudaStatus stream_destroy(void* stream) noexcept {
+    const cudaError_t error = cudaStreamSynchronize(static_cast<cudaStream_t>(stream));
+    if (error != cudaSuccess) return fail_with_cuda_error("cudaStreamSynchronize", error);
     return check("cudaStreamDestroy", cudaStreamDestroy(static_cast<cudaStream_t>(stream)));
 }
 

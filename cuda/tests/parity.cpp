@@ -1,0 +1,36 @@
+// Every CUDA kernel against the CPU's on random data, on device 0.
+//
+//   parity LIBRARY           exits 0 when all agree, 1 on a mismatch, 77 without a usable device
+//   parity --rehearse        the CPU in the device's place: shows that the cases are sound
+//   parity --rehearse-wrong  the same with wrong results: exits 0 when every case notices
+#include <cstdio>
+#include <string>
+
+#include "parity_harness.h"
+
+int main(int count, char** arguments) {
+    using namespace tempra::cuda::parity;
+    const std::string what = count == 2 ? arguments[1] : "";
+    if (what.empty()) {
+        std::fprintf(stderr, "usage: parity LIBRARY | --rehearse | --rehearse-wrong\n");
+        return 2;
+    }
+    const bool rehearsal = what.rfind("--rehearse", 0) == 0;
+    std::string reason;
+    const auto backend =
+        rehearsal ? rehearsal_backend(what == "--rehearse-wrong") : cuda_backend(what, reason);
+    if (backend == nullptr) {
+        std::printf("SKIPPED: nothing was compared: %s\n", reason.c_str());
+        return 77;
+    }
+    std::printf("%s\n%-64s %-8s %9s\n", backend->name().c_str(), "case", "result", "worst");
+    Suite suite(*backend);
+    check_elementwise(suite);
+    check_rows(suite);
+    check_reductions(suite);
+    check_random(suite);
+    check_arena(suite);
+    std::printf("%d cases, %d mismatches\n", suite.cases(), suite.failures());
+    const int expected = what == "--rehearse-wrong" ? suite.cases() : 0;
+    return suite.failures() == expected ? 0 : 1;
+}
