@@ -1,0 +1,1 @@
+"""Carries libtempra_cuda.so for tempra, which finds it here; nothing to import."""
