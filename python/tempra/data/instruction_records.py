@@ -157,7 +157,8 @@ def read_message(turn: Any, place: str) -> Message:
     if role not in _ROLES:
         raise RecordError(f"{place}.role is {role!r}, needs one of {', '.join(_ROLES)}")
     fields = {name: value for name, value in turn.items() if name not in ("role", "content")}
-    _check_verbatim(fields, place)
+    if fields:
+        _check_verbatim(fields, place)
     content = turn.get("content")
     if content is None and any(fields.get(name) for name in ("tool_calls", "function_call")):
         text = ""
