@@ -267,7 +267,7 @@ def test_inspect_finds_damage(capsys: pytest.CaptureFixture[str], prepared: Path
     ("name", "content", "words"),
     [
         ("gone.bin", None, "no such file"),
-        ("a.txt", b"text", "no known kind"),
+        ("a.xyz", b"text", "no known kind"),
         ("a.bin", b"12345", "a.bin"),
         ("a.safetensors", b"12345", "a.safetensors"),
         ("tokenizer.json", b"{}", "not a tokenizer.json"),

@@ -335,6 +335,43 @@ def test_preview_dims_on_a_terminal(
     assert "[[" not in out
 
 
+# Inspection
+
+
+def test_inspect_reads_every_line(
+    tmp_path: Path, alpaca: Path, questions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = command(capsys, "data", "inspect", questions)
+    assert code == 0
+    assert out == (
+        f"{questions}: qa data\nrecognised: line 1 starts with 'Q:' and line 2 with 'A:'\n"
+        "12 conversations with 12 answers, 218 characters; default template qa\n"
+        "sound: every line has been read\n"
+    )
+    array = tmp_path / "a.json"
+    array.write_text(json.dumps([{**record, "id": 3} for record in ALPACA]))
+    code, out, _ = command(capsys, "data", "inspect", array, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["kind"], found["sound"], found["facts"]["examples"]) == ("alpaca data", True, 8)
+    assert found["facts"]["ignored_fields"] == {"id": 8}
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}))
+    assert "1 preference pairs\n" in command(capsys, "data", "inspect", pairs)[1]
+    plain = tmp_path / "plain.txt"
+    plain.write_text("Only text.\n")
+    assert "1 documents, 11 characters\n" in command(capsys, "data", "inspect", plain)[1]
+    alpaca.write_text(alpaca.read_text() + "{\n")
+    code, out, err = command(capsys, "data", "inspect", alpaca)
+    assert (code, out) == (1, "")
+    assert "line 9: is not JSON" in err
+    other = tmp_path / "config.json"
+    other.write_text("{}")
+    code, _, err = command(capsys, "data", "inspect", other)
+    assert code == 1
+    assert "is of no known kind" in err
+
+
 # Training
 
 

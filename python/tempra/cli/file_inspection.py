@@ -94,7 +94,7 @@ def inspect_file(
         return _inspect_safetensors(path)
     raise FormatError(
         f"{path}: is of no known kind; known are prepared folders, .bin token files, WDBX, ABIC "
-        "and ABLC files, tokenizers and .safetensors (for text, see tempra data preview)"
+        "and ABLC files, tokenizers, .safetensors, and text by its ending such as .txt or .jsonl"
     )
 
 

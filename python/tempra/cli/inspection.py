@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tempra._core import FormatError
 from tempra.cli.file_inspection import Inspection, inspect_file, soundness, tokenizer_line
+from tempra.cli.text_inspection import holds_text, inspect_text
 from tempra.data.prepared import PreparedDataset, is_prepared
 from tempra.data.tokenizer import DEFINITION_FILE
 from tempra.train.plan import describe_instructions
@@ -16,6 +17,8 @@ def inspect_path(
     path: Path, *, verify: bool = False, dtype: str | None = None, tokenizer: Path | None = None
 ) -> Inspection:
     """Inspect a file or folder; raises `FormatError` where it is damaged or not known."""
+    if dtype is None and holds_text(path):
+        return inspect_text(path)
     if not path.is_dir():
         return inspect_file(path, verify=verify, dtype=dtype, tokenizer=tokenizer)
     if is_prepared(path):
