@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHMARKS = ["start_up", "kernels", "training_step", "checkpoint_bandwidth"]
+BENCHMARKS = ["start_up", "kernels", "training_step", "checkpoint_bandwidth", "packing", "loading"]
 
 
 def main() -> int:

@@ -12,6 +12,10 @@ namespace tempra::data {
 
 namespace {
 
+// Pieces between asking for memory and using it.
+constexpr size_t kPlacesAhead = 12;
+constexpr size_t kTokensAhead = 6;
+
 using RowCounts = std::vector<std::int64_t>;  // [parts]
 
 class PackedRows final : public RowSource {
@@ -165,6 +169,13 @@ void append_packed_row(const PackingPlan& plan, std::int64_t row, const TokenStr
     const std::int64_t before = batch.tokens();
     const auto last = static_cast<size_t>(plan.row_offsets[static_cast<size_t>(row) + 1]);
     for (auto i = static_cast<size_t>(plan.row_offsets[static_cast<size_t>(row)]); i < last; ++i) {
+        if (i + kPlacesAhead < plan.pieces.size()) {
+            const size_t next = i + kTokensAhead;
+            stream.prefetch_place(first_document +
+                                  std::int64_t{plan.pieces[i + kPlacesAhead].document});
+            stream.prefetch_tokens(first_document + std::int64_t{plan.pieces[next].document},
+                                   plan.begin(next), plan.pieces[next].length);
+        }
         const PackedPiece piece = plan.pieces[i];
         const auto [start, whole] =
             stream.document(first_document + static_cast<std::int64_t>(piece.document));

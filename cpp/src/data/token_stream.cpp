@@ -23,6 +23,9 @@ constexpr std::int64_t kMostResident = std::int64_t{256} << 20;
 // A read may bring in a whole huge page of the system's cache, whatever its own size.
 constexpr std::int64_t kFaultBytes = std::int64_t{2} << 20;
 
+constexpr std::int64_t kCacheLine = 64;
+constexpr std::int64_t kPrefetchBytes = 1024;
+
 void check_bounds(const TokenShard& shard) {
     if (shard.bounds == nullptr) return;
     const auto size = static_cast<std::uint64_t>(shard.size);
@@ -109,8 +112,7 @@ size_t TokenStream::shard_at(std::int64_t token) const {
 }
 
 void TokenStream::document_lengths(std::int64_t first, std::span<std::int64_t> lengths) const {
-    const auto after = std::upper_bound(document_starts_.begin(), document_starts_.end(), first);
-    auto index = static_cast<size_t>(after - document_starts_.begin()) - 1;
+    size_t index = shard_of_document(first);
     std::int64_t local = first - document_starts_[index];
     for (std::int64_t& length : lengths) {
         while (local == shards_[index].documents) {
@@ -125,9 +127,36 @@ void TokenStream::document_lengths(std::int64_t first, std::span<std::int64_t> l
     }
 }
 
+size_t TokenStream::shard_of_document(std::int64_t document) const {
+    const auto after = std::upper_bound(document_starts_.begin(), document_starts_.end(), document);
+    return static_cast<size_t>(after - document_starts_.begin()) - 1;
+}
+
+void TokenStream::prefetch_place(std::int64_t document) const {
+    const size_t place = shard_of_document(document);
+    const TokenShard& shard = shards_[place];
+    if (shard.bounds == nullptr) return;
+    __builtin_prefetch(shard.bounds + (document - document_starts_[place]));
+}
+
+void TokenStream::prefetch_tokens(std::int64_t document, std::int64_t begin,
+                                  std::int64_t length) const {
+    const size_t place = shard_of_document(document);
+    const TokenShard& shard = shards_[place];
+    const std::int64_t width = size_of(shard.dtype);
+    std::int64_t first = begin * width;
+    if (shard.bounds != nullptr) {
+        first +=
+            static_cast<std::int64_t>(shard.bounds[document - document_starts_[place]]) * width;
+    }
+    // Beyond this the processor sees by itself that memory is read in order.
+    const std::int64_t last = first + std::min(length * width, kPrefetchBytes);
+    const auto* bytes = static_cast<const std::byte*>(shard.tokens);
+    for (; first < last; first += kCacheLine) __builtin_prefetch(bytes + first, 0, 2);
+}
+
 TokenStream::Document TokenStream::document(std::int64_t index) const {
-    const auto after = std::upper_bound(document_starts_.begin(), document_starts_.end(), index);
-    const auto place = static_cast<size_t>(after - document_starts_.begin()) - 1;
+    const size_t place = shard_of_document(index);
     const TokenShard& shard = shards_[place];
     if (shard.bounds == nullptr) return {token_starts_[place], shard.size};
     const std::int64_t local = index - document_starts_[place];

@@ -56,6 +56,11 @@ class TokenStream {
     };
     [[nodiscard]] Document document(std::int64_t index) const;
 
+    // Documents read in shuffled order miss every cache: these two ask the processor for where a
+    // document lies, and for its tokens, ahead of their use.
+    void prefetch_place(std::int64_t document) const;
+    void prefetch_tokens(std::int64_t document, std::int64_t begin, std::int64_t length) const;
+
     // Tokens [begin, begin + out.size()); FormatError, naming file and position, on an id outside
     // the vocabulary. All must exist.
     void read(std::int64_t begin, std::span<std::int32_t> out) const;
@@ -67,6 +72,7 @@ class TokenStream {
                                            std::span<std::int32_t> labels) const;
 
   private:
+    [[nodiscard]] size_t shard_of_document(std::int64_t document) const;
     [[nodiscard]] size_t shard_at(std::int64_t token) const;
     void count_resident(std::int64_t bytes) const;
     [[noreturn]] void raise_outside(const TokenShard& shard, std::int64_t begin,
