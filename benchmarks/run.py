@@ -11,7 +11,15 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHMARKS = ["start_up", "kernels", "training_step", "checkpoint_bandwidth", "packing", "loading"]
+BENCHMARKS = [
+    "start_up",
+    "kernels",
+    "training_step",
+    "checkpoint_bandwidth",
+    "packing",
+    "loading",
+    "data_formats",
+]
 
 
 def main() -> int:

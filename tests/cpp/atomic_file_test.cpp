@@ -48,6 +48,47 @@ TEST_F(AtomicFileTest, LargeAndSmallPiecesKeepTheirOrder) {
     EXPECT_EQ(read_text(folder_ / "a"), expected);
 }
 
+TEST_F(AtomicFileTest, BorrowedAndCopiedPiecesKeepTheirOrder) {
+    std::string source(5'000'000, ' ');
+    for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<char>(i * 2654435761U >> 13);
+    AtomicFile file(folder_ / "a");
+    AtomicFile unchecked(folder_ / "b", AtomicFile::Checksum::skip);
+    size_t done = 0;
+    for (int i = 0; done < source.size(); ++i) {
+        const size_t sizes[] = {48, 8192, 1, 1024, 0, 700'000, 1'500'000, 100};
+        const size_t size = std::min(sizes[i % 8], source.size() - done);
+        for (AtomicFile* to : {&file, &unchecked}) {
+            if (i % 2 == 0) {
+                const std::string copy = source.substr(done, size);
+                to->write(copy.data(), std::ssize(copy));
+            } else {
+                to->write_borrowed(source.data() + done, static_cast<std::int64_t>(size));
+            }
+        }
+        done += size;
+    }
+    EXPECT_EQ(file.checksum(), crc32(source.data(), std::ssize(source)));
+    EXPECT_EQ(file.commit().crc32, crc32(source.data(), std::ssize(source)));
+    const WrittenFile written = unchecked.commit();
+    EXPECT_EQ(written.bytes, std::ssize(source));
+    EXPECT_EQ(written.crc32, 0U);
+    EXPECT_EQ(read_text(folder_ / "a"), source);
+    EXPECT_EQ(read_text(folder_ / "b"), source);
+}
+
+TEST_F(AtomicFileTest, ManySmallBorrowedPieces) {
+    const std::string source(4'000'000, 's');
+    AtomicFile file(folder_ / "a");
+    std::string expected;
+    for (size_t i = 0; i < 3'000; ++i) {
+        file.write("-", 1);
+        file.write_borrowed(source.data(), 1024);
+        expected.append(1, '-').append(source, 0, 1024);
+    }
+    file.commit();
+    EXPECT_EQ(read_text(folder_ / "a"), expected);
+}
+
 TEST_F(AtomicFileTest, ZerosAreReplacedWhetherStillInMemoryOrNot) {
     const std::string zeros(100, '\0'), filling(2'000'000, 'f'), header(100, 'h');
     AtomicFile file(folder_ / "a");

@@ -48,11 +48,13 @@ std::string record_name(const std::string& path, std::uint64_t index, std::uint6
     return format("{}: record {} (id {})", path, index, id);
 }
 
-// Calls `sink` with the block's first `count` tokens as u32 bytes.
-template <class Sink>
-void for_each_piece(const WdbxTokenDataset::Block& block, std::int64_t count, const Sink& sink) {
+// Hands out the block's first `count` tokens as u32 bytes: `borrow` gets them where they lie,
+// `copy` those that had to be widened.
+template <class Borrow, class Copy>
+void for_each_piece(const WdbxTokenDataset::Block& block, std::int64_t count, const Borrow& borrow,
+                    const Copy& copy) {
     if (block.dtype == DType::u32) {
-        sink(Bytes(block.tokens, static_cast<size_t>(4 * count)));
+        borrow(Bytes(block.tokens, static_cast<size_t>(4 * count)));
         return;
     }
     std::array<std::uint32_t, 4096> wide;
@@ -60,7 +62,7 @@ void for_each_piece(const WdbxTokenDataset::Block& block, std::int64_t count, co
         const std::span<std::uint32_t> piece(
             wide.data(), static_cast<size_t>(std::min(std::ssize(wide), count - begin)));
         copy_tokens(block.tokens, block.dtype, begin, piece);
-        sink(std::as_bytes(piece));
+        copy(std::as_bytes(piece));
     }
 }
 
@@ -72,7 +74,9 @@ void write_block(WdbxWriter& writer, const WdbxTokenDataset::Block& block) {
     std::array<std::byte, kTokenBlockHeaderBytes> header;
     write_token_block_header(header.data(), block.token_count, text_bytes);
     writer.write_metadata(header);
-    for_each_piece(block, block.token_count, [&](Bytes piece) { writer.write_metadata(piece); });
+    for_each_piece(
+        block, block.token_count, [&](Bytes piece) { writer.write_borrowed_metadata(piece); },
+        [&](Bytes piece) { writer.write_metadata(piece); });
     writer.write_metadata(std::as_bytes(std::span(block.text)));
 }
 
@@ -276,12 +280,14 @@ std::int64_t WdbxTokenDataset::export_token_bin(const std::string& destination,
                  "elsewhere",
                  sidecar);
     std::int64_t left = max_tokens == 0 ? std::numeric_limits<std::int64_t>::max() : max_tokens;
-    io::AtomicFile file(destination);
+    io::AtomicFile file(destination, io::AtomicFile::Checksum::skip);
     Cursor cursor(*this);
     for (Block block; left > 0 && cursor.next(block);) {
         const std::int64_t count = std::min(block.token_count, left);
-        for_each_piece(block, count,
-                       [&](Bytes piece) { file.write(piece.data(), std::ssize(piece)); });
+        for_each_piece(
+            block, count,
+            [&](Bytes piece) { file.write_borrowed(piece.data(), std::ssize(piece)); },
+            [&](Bytes piece) { file.write(piece.data(), std::ssize(piece)); });
         left -= count;
     }
     return file.commit().bytes / 4;

@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::uint64_t kMaxRecords = 0xFFFFFFFF;
 constexpr std::int64_t kMaxSections = 0xFFFF;
-constexpr std::int64_t kPieceBytes = std::int64_t{1} << 20;
 
 struct Entry {
     std::uint16_t type = 0, flags = 0;
@@ -82,12 +81,8 @@ struct WdbxWriter::State {
         entry.crc32 = io::crc32_combine(checksum_before, file.checksum(), entry.length);
     }
 
-    // In pieces that stay in the processor's cache between the checksum and the system call.
-    void write(Bytes bytes) {
-        for (std::int64_t done = 0; done < std::ssize(bytes); done += kPieceBytes) {
-            file.write(bytes.data() + done, std::min(kPieceBytes, std::ssize(bytes) - done));
-        }
-    }
+    void write(Bytes bytes) { file.write(bytes.data(), std::ssize(bytes)); }
+    void write_borrowed(Bytes bytes) { file.write_borrowed(bytes.data(), std::ssize(bytes)); }
 
     // To be called before the records are written.
     void admit(const IdRun& run, std::int64_t vector_length) {
@@ -245,11 +240,20 @@ void WdbxWriter::begin_record(std::uint64_t id, std::span<const float> vector,
 }
 
 void WdbxWriter::write_metadata(Bytes piece) {
+    take_metadata(piece);
+    state_->write(piece);
+}
+
+void WdbxWriter::write_borrowed_metadata(Bytes piece) {
+    take_metadata(piece);
+    state_->write_borrowed(piece);
+}
+
+void WdbxWriter::take_metadata(Bytes piece) {
     TEMPRA_CHECK(Error, state_ != nullptr, "write_metadata: this file was already committed");
     TEMPRA_CHECK(Error, std::ssize(piece) <= state_->metadata_left,
                  "{}: write_metadata: {} bytes given, {} are left of the record", state_->path,
                  piece.size(), state_->metadata_left);
-    state_->write(piece);
     state_->metadata_left -= std::ssize(piece);
 }
 
@@ -263,7 +267,11 @@ void WdbxWriter::append_all(const WdbxFile& file) {
     for (const IdRun& run : file.layout().ids.runs()) {
         state_->admit(run, std::ssize(first.vector) / kFloatBytes);
     }
-    state_->write(records);
+    // In pieces: the file may be closed before `commit`.
+    constexpr std::int64_t kPieceBytes = std::int64_t{1} << 20;
+    for (std::int64_t done = 0; done < std::ssize(records); done += kPieceBytes) {
+        state_->write(slice(records, done, std::min(kPieceBytes, std::ssize(records) - done)));
+    }
 }
 
 io::WrittenFile WdbxWriter::commit() {

@@ -1,8 +1,10 @@
 #include "tempra/io/atomic_file.h"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -61,10 +63,11 @@ void ignore_errors(const Action& action) noexcept {
 }  // namespace
 
 struct AtomicFile::State {
-    explicit State(const std::string& destination)
+    State(const std::string& destination, bool with_checksum)
         : path(destination),
           temporary(temporary_path(destination)),
-          file(platform::File::create_new(temporary)) {
+          file(platform::File::create_new(temporary)),
+          computes_checksum(with_checksum) {
         buffer.reserve(kBufferBytes);
     }
     ~State() {
@@ -73,21 +76,43 @@ struct AtomicFile::State {
     State(const State&) = delete;
     State& operator=(const State&) = delete;
 
+    void count(const void* data, std::int64_t size) {
+        if (computes_checksum) written.crc32 = crc32(data, size, written.crc32);
+        written.bytes += size;
+    }
+
+    // `piece` stays where it is until the next flush.
+    void gather(std::span<const std::byte> piece) {
+        gathered_bytes += piece.size();
+        if (!pieces.empty() && pieces.back().data() + pieces.back().size() == piece.data()) {
+            pieces.back() = {pieces.back().data(), pieces.back().size() + piece.size()};
+        } else {
+            pieces.push_back(piece);
+        }
+    }
+
     void flush() {
-        if (buffer.empty()) return;
-        file.write(buffer.data(), static_cast<std::int64_t>(buffer.size()));
+        if (pieces.empty()) return;
+        file.write_gathered(pieces);
+        pieces.clear();
         buffer.clear();
+        gathered_bytes = 0;
     }
 
     std::string path;
     std::string temporary;
     platform::File file;
+    bool computes_checksum;
+    // What is to be written next: parts of the buffer, which never moves, and borrowed bytes.
+    std::vector<std::span<const std::byte>> pieces;
+    size_t gathered_bytes = 0;
     std::vector<std::byte> buffer;
     WrittenFile written;
     bool renamed = false;
 };
 
-AtomicFile::AtomicFile(const std::string& path) : state_(std::make_unique<State>(path)) {}
+AtomicFile::AtomicFile(const std::string& path, Checksum checksum)
+    : state_(std::make_unique<State>(path, checksum == Checksum::compute)) {}
 AtomicFile::~AtomicFile() = default;
 AtomicFile::AtomicFile(AtomicFile&&) noexcept = default;
 AtomicFile& AtomicFile::operator=(AtomicFile&&) noexcept = default;
@@ -96,15 +121,31 @@ void AtomicFile::write(const void* data, std::int64_t size) {
     TEMPRA_CHECK(Error, state_ != nullptr, "write: this file was already committed");
     if (size <= 0) return;
     State& state = *state_;
-    state.written.crc32 = crc32(data, size, state.written.crc32);
-    state.written.bytes += size;
+    state.count(data, size);
     if (state.buffer.size() + static_cast<size_t>(size) > kBufferBytes) state.flush();
     if (static_cast<size_t>(size) >= kBufferBytes) {
         state.file.write(data, size);
         return;
     }
     const auto* bytes = static_cast<const std::byte*>(data);
+    const size_t before = state.buffer.size();
     state.buffer.insert(state.buffer.end(), bytes, bytes + size);
+    state.gather(std::span(state.buffer).subspan(before));
+}
+
+void AtomicFile::write_borrowed(const void* data, std::int64_t size) {
+    constexpr std::int64_t kWorthAPiece = 1024;
+    if (size < kWorthAPiece) return write(data, size);
+    TEMPRA_CHECK(Error, state_ != nullptr, "write_borrowed: this file was already committed");
+    // In parts that stay in the processor's cache between the checksum and the system call.
+    const auto* bytes = static_cast<const std::byte*>(data);
+    for (std::int64_t done = 0; done < size;) {
+        const std::int64_t part = std::min(size - done, static_cast<std::int64_t>(kBufferBytes));
+        state_->count(bytes + done, part);
+        state_->gather({bytes + done, static_cast<size_t>(part)});
+        done += part;
+        if (state_->gathered_bytes >= kBufferBytes) state_->flush();
+    }
 }
 
 void AtomicFile::replace_zeros(std::int64_t offset, const void* data, std::int64_t size) {
@@ -116,6 +157,7 @@ void AtomicFile::replace_zeros(std::int64_t offset, const void* data, std::int64
         "replace_zeros: {} bytes at {} given, {} were written", size, offset, written.bytes);
     state_->flush();
     state_->file.write_at(offset, data, size);
+    if (!state_->computes_checksum) return;
     // Checksums of equally long texts differ by what their differing parts contribute, moved
     // forward by what follows.
     const std::vector<std::byte> zeros(static_cast<size_t>(size));

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -139,6 +140,32 @@ void File::write(const void* data, std::int64_t size) {
     write_all(path_, size, [&](std::int64_t done, std::int64_t left) {
         return ::write(descriptor_, static_cast<const char*>(data) + done,
                        static_cast<size_t>(left));
+    });
+}
+
+void File::write_gathered(std::span<const std::span<const std::byte>> pieces) {
+    constexpr size_t kMostPieces = 512;  // IOV_MAX is at least 1024 on Linux
+    std::int64_t size = 0;
+    for (const auto& piece : pieces) size += std::ssize(piece);
+    size_t first = 0, skipped = 0;  // what was written: whole pieces, and bytes of the next
+    write_all(path_, size, [&](std::int64_t /*done*/, std::int64_t left) {
+        iovec vectors[kMostPieces];
+        int count = 0;
+        std::int64_t gathered = 0;
+        for (size_t i = first; i < pieces.size() && count < static_cast<int>(kMostPieces); ++i) {
+            const auto piece = pieces[i].subspan(i == first ? skipped : 0);
+            const auto wanted = std::min(std::ssize(piece), left - gathered);
+            vectors[count++] = {const_cast<std::byte*>(piece.data()), static_cast<size_t>(wanted)};
+            gathered += wanted;
+        }
+        const ssize_t written = ::writev(descriptor_, vectors, count);
+        for (auto rest = static_cast<size_t>(std::max<ssize_t>(written, 0)); rest > 0;) {
+            const size_t take = std::min(rest, pieces[first].size() - skipped);
+            rest -= take;
+            skipped += take;
+            if (skipped == pieces[first].size()) ++first, skipped = 0;
+        }
+        return written;
     });
 }
 

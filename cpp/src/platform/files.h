@@ -2,8 +2,10 @@
 // path and the system's reason, e.g. "write /runs/a/model.safetensors: No space left on device".
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +36,8 @@ class File {
     // Reads up to `size` bytes, fewer only at the end of the file.
     [[nodiscard]] std::int64_t read(void* data, std::int64_t size);
     void write(const void* data, std::int64_t size);  // all of it
+    // All of several pieces, one after the other; counted as one operation.
+    void write_gathered(std::span<const std::span<const std::byte>> pieces);
     // Overwrites what is there; later calls of write go on where they were.
     void write_at(std::int64_t offset, const void* data, std::int64_t size);
     void sync();

@@ -144,6 +144,8 @@ class WdbxWriter {
     // The same in pieces: exactly `metadata_bytes` must be written before anything else.
     void begin_record(std::uint64_t id, std::span<const float> vector, std::int64_t metadata_bytes);
     void write_metadata(std::span<const std::byte> piece);
+    // The same without a copy, where the bytes stay as they are until `commit`.
+    void write_borrowed_metadata(std::span<const std::byte> piece);
     // All records of a file.
     void append_all(const WdbxFile& file);
     [[nodiscard]] std::uint64_t record_count() const noexcept;
@@ -151,6 +153,7 @@ class WdbxWriter {
     io::WrittenFile commit();
 
   private:
+    void take_metadata(std::span<const std::byte> piece);
     void check_between_records(const char* operation) const;
 
     struct State;

@@ -18,13 +18,17 @@ struct WrittenFile {
 // that is a symbolic link is replaced by the file.
 class AtomicFile {
   public:
-    explicit AtomicFile(const std::string& path);
+    // Without a checksum, that of WrittenFile is 0.
+    enum class Checksum { compute, skip };
+    explicit AtomicFile(const std::string& path, Checksum checksum = Checksum::compute);
     ~AtomicFile();
     AtomicFile(AtomicFile&&) noexcept;
     AtomicFile& operator=(AtomicFile&&) noexcept;
 
     // Small pieces are gathered into larger writes.
     void write(const void* data, std::int64_t size);
+    // The same without a copy, where the bytes stay as they are until `commit`.
+    void write_borrowed(const void* data, std::int64_t size);
     // Overwrites zeros that were written before: for a header that says what follows it. The zeros
     // are not checked, but the checksum relies on them.
     void replace_zeros(std::int64_t offset, const void* data, std::int64_t size);
