@@ -436,6 +436,32 @@ def test_hugging_face_folders_have_templates(tmp_path: Path) -> None:
     assert load_saved_template(tmp_path) is None
 
 
+def test_the_begin_mark_of_a_hugging_face_folder(tmp_path: Path) -> None:
+    """A template as published models have it: namespaces, loop controls, bos and eos."""
+    source = (
+        "{{ bos_token }}{%- set state = namespace(system='') %}{%- for m in messages %}"
+        "{%- if m['role'] == 'system' %}{%- set state.system = m['content'] + '\\n\\n' %}"
+        "{%- continue %}{%- endif %}"
+        "{%- if m['role'] == 'user' %}{{- '[INST] ' + state.system + m['content'] | trim "
+        "+ ' [/INST]' }}{%- set state.system = '' %}"
+        "{%- else %}{{- ' ' + m['content'] | trim + eos_token }}{%- endif %}{%- endfor %}"
+    )
+    configuration = {"chat_template": source, "bos_token": {"content": "<s>"}, "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(configuration))
+    expected = "<s>[INST] Be kind.\n\nHi [/INST][ Yo$][INST] Bye [/INST][ Ciao$]"
+    turns = (SYSTEM, *TWO_TURNS)
+    found = load_template(tmp_path)
+    assert learned(found, turns, "responses") == expected
+    assert set(found.marks) == {"<s>", "[INST]", "[/INST]"}
+    assert next(iter(found.render(turns))).control
+    (tmp_path / "mine.jinja").write_text(source)
+    assert learned(load_template(tmp_path / "mine.jinja"), turns, "responses") == expected
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / CHAT_TEMPLATE_FILE).write_bytes(template_file(found))
+    assert learned(load_template(saved), turns, "responses") == expected
+
+
 def test_wrong_train_on() -> None:
     tokenizer: Tokenizer = ByteTokenizer()
     with pytest.raises(ConfigError, match="train_on: got 'answers', needs all, responses, last_re"):

@@ -246,18 +246,20 @@ def response_frame(template: ChatTemplate) -> ResponseFrame:
 
 
 def load_template(name: str | os.PathLike[str]) -> ChatTemplate:
-    """Return a built-in template by its name, or the Jinja template in a file."""
+    """Return a built-in template by its name, the Jinja template in a file, or that of a folder."""
     known = TEMPLATES.get(os.fspath(name))
     if known is not None:
         return known
     path = Path(name)
+    if path.is_dir() and (saved := load_saved_template(path)) is not None:
+        return saved
     if not path.is_file():
         close = difflib.get_close_matches(os.fspath(name), TEMPLATES, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(TEMPLATES)}"
         raise ConfigError(f"template: {os.fspath(name)!r} is no file and no known name; {hint}")
     from tempra.data.jinja_template import JinjaTemplate
 
-    return JinjaTemplate(_read(path), name=path.name)
+    return JinjaTemplate(_read(path), name=path.name, bos_token=_begin_token(path.parent))
 
 
 def template_file(template: ChatTemplate) -> bytes:
@@ -280,7 +282,7 @@ def load_saved_template(folder: Path) -> ChatTemplate | None:
         return None
     from tempra.data.jinja_template import JinjaTemplate
 
-    return JinjaTemplate(source, name="chat_template")
+    return JinjaTemplate(source, name="chat_template", bos_token=_begin_token(folder))
 
 
 def template_from_definition(file: Path, values: Any) -> ChatTemplate:
@@ -293,7 +295,7 @@ def template_from_definition(file: Path, values: Any) -> ChatTemplate:
     if isinstance(source, str) and isinstance(name, str):
         from tempra.data.jinja_template import JinjaTemplate
 
-        return JinjaTemplate(source, name=name)
+        return JinjaTemplate(source, name=name, bos_token=str(values.get("bos_token", "")))
     if not isinstance(name, str) or name not in TEMPLATES or values.get("revision") != _REVISION:
         raise FormatError(
             f"{file}: template {name!r} of revision {values.get('revision')!r} is unknown; this "
@@ -303,16 +305,27 @@ def template_from_definition(file: Path, values: Any) -> ChatTemplate:
 
 
 def _hugging_face_source(folder: Path) -> str | None:
-    file, configuration = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    file = folder / "chat_template.jinja"
     if file.is_file():
         return _read(file)
-    if not configuration.is_file():
-        return None
-    try:
-        source = json.loads(_read(configuration)).get("chat_template")
-    except (ValueError, RecursionError, AttributeError):
-        return None  # the file is optional; what else is in it is not ours to judge
+    source = _hugging_face_setting(folder, "chat_template")
     return source if isinstance(source, str) else None
+
+
+def _begin_token(folder: Path) -> str:
+    """Return the mark that texts of a Hugging Face folder begin with; empty where there is none."""
+    stated = _hugging_face_setting(folder, "bos_token")
+    content = stated.get("content") if isinstance(stated, Mapping) else stated
+    return content if isinstance(content, str) else ""
+
+
+def _hugging_face_setting(folder: Path, name: str) -> Any:
+    configuration = folder / "tokenizer_config.json"
+    try:
+        # The file is optional, and what else is in it is not ours to judge.
+        return json.loads(_read(configuration)).get(name) if configuration.is_file() else None
+    except (ValueError, RecursionError, AttributeError):
+        return None
 
 
 def _read(path: Path) -> str:

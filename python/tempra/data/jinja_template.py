@@ -31,15 +31,21 @@ class _Span(NamedTuple):
 
 
 class JinjaTemplate:
-    """A Jinja template; it sees `messages`, `tools`, `add_generation_prompt`, `eos_token`."""
+    """A Jinja template.
 
-    def __init__(self, source: str, *, name: str = "jinja") -> None:
-        self.name, self.source = name, source
+    It sees `messages`, `tools`, `add_generation_prompt`, `bos_token` and `eos_token`; the latter
+    stands for the end of text, whatever the tokenizer calls it.
+    """
+
+    def __init__(self, source: str, *, name: str = "jinja", bos_token: str = "") -> None:
+        self.name, self.source, self.bos_token = name, source, bos_token
         if _OPEN in source or _CLOSE in source:
             raise ConfigError(f"template {name}: has the private character U+E0F0 or U+E0F1")
         self._template, tags = _compile(source, name)
         self._has_generation = tags > 0
         found = dict.fromkeys(_MARKS.findall(source))
+        if bos_token and "bos_token" in source:
+            found[bos_token] = None
         self._control = (*(mark for mark in found if mark != END_OF_TEXT), END_OF_TEXT)
         # Longer marks first, so that none hides behind its own beginning.
         longest = sorted(map(re.escape, self._control), key=len, reverse=True)
@@ -52,7 +58,7 @@ class JinjaTemplate:
 
     def definition(self) -> dict[str, Any]:
         """Return what restores the template."""
-        return {"name": self.name, "source": self.source}
+        return {"name": self.name, "source": self.source, "bos_token": self.bos_token}
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Any] = (), *, open_response: bool = False
@@ -115,7 +121,7 @@ class JinjaTemplate:
                 ],
                 tools=list(tools) or None,
                 add_generation_prompt=open_response,
-                bos_token="",
+                bos_token=self.bos_token,
                 eos_token=END_OF_TEXT,
                 generation_bounds=(_OPEN, _CLOSE) if measured else ("", ""),
             )
