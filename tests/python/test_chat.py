@@ -130,6 +130,17 @@ def test_the_command_on_a_terminal_ends_with_control_d(colours: Path) -> None:
     assert b"template chatml; /reset begins anew, /exit or Ctrl-D ends" in seen
 
 
+def test_samples_of_a_run_are_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "".join(f"Q: Is it red{n}?\nA: yes\n" for n in range(60))
+    settings = {"tokenizer__kind": "byte", "evaluation__sample_tokens": 9}
+    train(tmp_path, text, evaluation__sample_prompt="Is it red3?", **settings)
+    assert "--- the model writes:\nIs it red3?\nyes\n---" in capsys.readouterr().out
+    (tmp_path / "long").mkdir()
+    with pytest.raises(AssertionError):
+        train(tmp_path / "long", text, evaluation__sample_prompt="x" * 70, **settings)
+    assert "chat: the message takes 76 tokens" in capsys.readouterr().err
+
+
 def test_the_marks_are_tokens_and_end_the_answer(colours: Path) -> None:
     trained = load_trained_model(colours)
     template = trained.template()

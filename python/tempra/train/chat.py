@@ -47,6 +47,10 @@ class ChatSession:
         """Forget everything that was said."""
         self.messages = []
 
+    def check(self, text: str) -> None:
+        """Raise `ConfigError` where a message does not fit into the context."""
+        self._fitting([Message(USER, text)])
+
     def reply(self, text: str) -> Iterator[str]:
         """Yield the answer in pieces as it is written; it joins the turns when it ends.
 

@@ -147,8 +147,8 @@ class EvaluationConfig(Section):
     )
     sample_prompt: str | None = Field(
         default=None,
-        description="Beginning of the text the model writes at each measurement. Default: an "
-        "empty line.",
+        description="Beginning of the text the model writes at each measurement; a model of "
+        "conversations answers it. Default: an empty line.",
     )
     sample_tokens: CountOrZero = Field(
         default=0, description="Tokens the model writes at each measurement; 0 means none."

@@ -10,6 +10,7 @@ from tempra import _core
 from tempra._core import ConfigError
 from tempra.checkpoint import Checkpoint, load_weights
 from tempra.data.batch_source import DataLoader, validation_batches
+from tempra.data.chat_template import ChatTemplate
 from tempra.data.document_batches import document_batches
 from tempra.data.prepare import PrepareProgress
 from tempra.data.prepared import PreparedDataset
@@ -17,6 +18,7 @@ from tempra.data.tokenizer import Tokenizer
 from tempra.models import GenerationOptions, Transformer, TransformerConfig
 from tempra.optim.adamw import AdamW
 from tempra.train.callbacks import Callback, EarlyStopping
+from tempra.train.chat import ChatSession
 from tempra.train.config import LlmTrainingConfig
 from tempra.train.context import Context
 from tempra.train.evaluation import Evaluation, evaluate
@@ -128,6 +130,9 @@ class LanguageModelTrainer(Trainer):
             announce(line)
         self.model = Transformer(sizes, seed=config.train.seed)
         self.model.recompute = config.train.recompute
+        self.template = text.template()
+        if self.template is not None and config.evaluation.sample_prompt:
+            self._chat(self.template, 0).check(config.evaluation.sample_prompt)
         state = build_state(config, self.model)
         state.callbacks = (*callbacks, *self._own_callbacks())
         if checkpoint is not None:
@@ -172,13 +177,22 @@ class LanguageModelTrainer(Trainer):
         )
         return evaluate(AutoregressiveObjective(self.model), batches, interrupted=interrupted)
 
+    def _chat(self, template: ChatTemplate, step: int) -> ChatSession:
+        options = sample_options(
+            self.config.evaluation.sample_tokens, self.config.train.seed + step
+        )
+        return ChatSession(self.model, self.tokenizer, template, options)
+
     def write_sample(self, step: int) -> str:
         """Return text of the model as it is now; the same step gives the same choices."""
         evaluation = self.config.evaluation
+        prompt = evaluation.sample_prompt or ""
+        if self.template is not None and prompt:
+            return f"{prompt}\n{''.join(self._chat(self.template, step).reply(prompt))}"
         return generate_text(
             self.model,
             self.tokenizer,
-            evaluation.sample_prompt or "",
+            prompt,
             max_tokens=evaluation.sample_tokens,
             seed=self.config.train.seed + step,
         )
@@ -275,5 +289,10 @@ def generate_text(
     model: Transformer, tokenizer: Tokenizer, prompt: str, *, max_tokens: int, seed: int
 ) -> str:
     """Return the prompt and what the model makes of it."""
-    options = GenerationOptions(max_tokens=max_tokens, temperature=0.8, top_k=50, seed=seed)
+    options = sample_options(max_tokens, seed)
     return prompt + "".join(stream_text(model, tokenizer, prompt, options))
+
+
+def sample_options(max_tokens: int, seed: int) -> GenerationOptions:
+    """Return how samples are written."""
+    return GenerationOptions(max_tokens=max_tokens, temperature=0.8, top_k=50, seed=seed)
