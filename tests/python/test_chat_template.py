@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -282,6 +283,31 @@ def test_jinja_equals_the_built_in_template_token_by_token() -> None:
     assert (frame.prefix, [each.text for each in frame.end]) == ("", ["<|im_end|>"])
     prompt = text_of(JinjaTemplate(JINJA_BLOCKS), TWO_TURNS[:1], open_response=True)
     assert prompt == text_of(TEMPLATES["chatml"], TWO_TURNS[:1], open_response=True)
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+def test_tokens_and_mask_are_those_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    tokenizer = bpe("<|im_start|>", "<|im_end|>")
+    backend = tokenizers.Tokenizer.from_str(tokenizer.files()["tokenizer.json"].decode())
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=END_OF_TEXT
+    ).apply_chat_template(
+        [{"role": turn.role, "content": turn.content} for turn in (SYSTEM, *TWO_TURNS)],
+        chat_template=JINJA_BLOCKS,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    for template in (JinjaTemplate(JINJA_BLOCKS), TEMPLATES["chatml"]):
+        segments = template.render((SYSTEM, *TWO_TURNS))
+        tokens, mask = encode_examples(tokenizer, [segments], "responses")[0]
+        if isinstance(template, JinjaTemplate):
+            assert tokens.tolist() == theirs["input_ids"]
+            assert mask.tolist() == theirs["assistant_masks"]
+        assert tokenizer.decode(tokens[mask == 1]) == tokenizer.decode(
+            np.array(theirs["input_ids"])[np.array(theirs["assistant_masks"]) == 1]
+        )
 
 
 def test_jinja_ends_with_the_end_of_text() -> None:
