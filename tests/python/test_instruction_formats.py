@@ -24,6 +24,7 @@ from tempra.data import (
     parse_instruction_dataset,
 )
 from tempra.data import json_records as json_records_module
+from tempra.data import marked_text as marked_text_module
 from tempra.data.chat_template import TEMPLATES
 from tempra.data.instruction_formats import RECORD_FORMATS
 from tempra.data.json_records import json_records
@@ -466,6 +467,23 @@ def test_a_record_too_long_is_refused(
     file.write_text(f"[{content}]" if array else content)
     with open(file, "rb") as stream, pytest.raises(FormatError, match="line 1: has more than 1000"):
         list(json_records(file, stream))
+
+
+def test_turns_and_dialogues_too_long_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marked_text_module, "LONGEST_RECORD", 100)
+    turn = "User: a\nAssistant: b\n"
+    found = list(read_dialogues(text_lines(["\n" + turn * 7 + "\n" + turn])))
+    assert [(each.line, each.problem) for each in found] == [
+        (2, "has more than 100 characters"),
+        (17, None),
+    ]
+    long = "Q: a\n" + "x" * 60 + "\n" + "x" * 60 + "\nA: b\nQ: c\nA: d\n"
+    found = list(read_questions(text_lines([long])))
+    assert [(each.line, each.problem) for each in found] == [
+        (1, "has more than 100 characters"),
+        (4, "'A:' has no 'Q:' before it"),
+        (5, None),
+    ]
 
 
 JSON_TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(str.strip)

@@ -3,6 +3,7 @@
 from tempra.data.abi_checkpoint import AbiCheckpoint, read_abi_checkpoint
 from tempra.data.batch import IGNORED_LABEL, Batch
 from tempra.data.batch_source import BatchIterator, DataLoader, TokenSource, validation_batches
+from tempra.data.chat_template import ChatTemplate, load_template
 from tempra.data.conversation import Conversation, Message, PlainText, PreferencePair
 from tempra.data.corpus import Corpus
 from tempra.data.document_batches import document_batches
@@ -11,8 +12,9 @@ from tempra.data.instruction_dataset import (
     MalformedLine,
     MalformedLinesError,
     parse_instruction_dataset,
+    stream_examples,
 )
-from tempra.data.instruction_formats import FORMATS, Detection, detect_format
+from tempra.data.instruction_formats import FORMATS, Detection, ExampleReader, detect_format
 from tempra.data.mixture import Mixture
 from tempra.data.order import SampleOrder
 from tempra.data.prepare import Preparation
@@ -37,10 +39,12 @@ __all__ = [
     "BatchIterator",
     "ByteTokenizer",
     "CharacterTokenizer",
+    "ChatTemplate",
     "Conversation",
     "Corpus",
     "DataLoader",
     "Detection",
+    "ExampleReader",
     "InstructionDataset",
     "MalformedLine",
     "MalformedLinesError",
@@ -59,11 +63,13 @@ __all__ = [
     "WdbxTokenDataset",
     "detect_format",
     "document_batches",
+    "load_template",
     "load_tokenizer",
     "parse_instruction_dataset",
     "read_abi_checkpoint",
     "read_token_bin_file",
     "save_tokenizer",
+    "stream_examples",
     "token_bin_to_wdbx",
     "validation_batches",
     "wdbx_to_token_bin",

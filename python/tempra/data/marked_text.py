@@ -78,6 +78,7 @@ def read_questions(lines: Iterable[str]) -> Iterator[MarkedExample]:
 def read_dialogues(lines: Iterable[str]) -> Iterator[MarkedExample]:
     """Read dialogues; `System:`, or `User:` after an empty line, begins a new one."""
     turns: list[_Turn] = []
+    characters, too_long = 0, False
     for turn in _turns(lines, DIALOGUE_MARKERS):
         if isinstance(turn, MarkedExample):
             yield turn
@@ -87,7 +88,16 @@ def read_dialogues(lines: Iterable[str]) -> Iterator[MarkedExample]:
         if begins and turns and not (turn.marker == "User:" and turns[-1].marker == "System:"):
             yield _conversation(turns, DIALOGUE_MARKERS)
             turns = []
+        too_long = too_long and not begins
+        if too_long:
+            continue
+        characters = (characters if turns else 0) + turn.characters
         turns.append(turn)
+        # Without an empty line in it, a whole file is one dialogue: memory is to stay bounded.
+        if characters > LONGEST_RECORD:
+            line = turns[0].line
+            yield MarkedExample(line, None, f"has more than {LONGEST_RECORD} characters")
+            turns, too_long = [], True
     if turns:
         yield _conversation(turns, DIALOGUE_MARKERS)
 
@@ -100,7 +110,7 @@ def _turns(lines: Iterable[str], markers: Mapping[str, str]) -> Iterator[_Turn |
         if marker is not None:
             if turn is not None:
                 yield turn
-            turn = _Turn(number, marker, [line.removeprefix(marker)], blank)
+            turn = _Turn(number, marker, [line.removeprefix(marker)], blank, len(line) + 1)
             stray = False
         elif turn is not None:
             turn.lines.append(line)

@@ -113,6 +113,7 @@ def describe_instructions(text: PreparedDataset) -> list[str]:
         return []
     split = text.manifest.splits["train"]
     marks = ", ".join(record.spelled_out)
+    more = record.left_out_count - min(_SHOWN_LINES, len(record.left_out))
     return [
         f"data        {split.documents:,} conversations, {'; '.join(record.formats)}",
         f"template    {record.template}, learning {record.train_on}: {split.trained_tokens or 0:,} "
@@ -120,6 +121,7 @@ def describe_instructions(text: PreparedDataset) -> list[str]:
         *([f"marks       {marks} spelled out, not in the vocabulary"] if marks else []),
         *([f"left out    {record.left_out_count:,} lines:"] if record.left_out else []),
         *(f"            {line}" for line in record.left_out[:_SHOWN_LINES]),
+        *([f"            and {more:,} more, see dataset.json"] if more > 0 else []),
     ]
 
 
