@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tempra import _core
 from tempra.data.order import SampleOrder, mix, mix_array
 
 seeds = st.integers(0, 2**63 - 1)
@@ -83,3 +84,14 @@ def test_positions_outside_are_refused(index: int) -> None:
 @given(st.integers(0, 2**64 - 1))
 def test_vector_and_scalar_arithmetic_agree(value: int) -> None:
     assert int(mix_array(np.array([value], dtype=np.uint64))[0]) == mix(value)
+
+
+@given(st.integers(1, 2**62), st.integers(-(2**70), 2**70), epochs, st.data())
+def test_native_and_numpy_arithmetic_agree(
+    count: int, seed: int, epoch: int, data: st.DataObject
+) -> None:
+    positions = data.draw(st.lists(st.integers(0, count - 1), max_size=20))
+    order, mask = SampleOrder(count, seed, epoch), 2**64 - 1
+    samples = _core.sample_order(positions, count, seed & mask, epoch)
+    assert samples.tolist() == order(positions).tolist()
+    assert _core.sample_order(samples, count, seed & mask, epoch, True).tolist() == positions
