@@ -310,6 +310,22 @@ def test_tokens_and_mask_are_those_of_transformers() -> None:
         )
 
 
+def test_jinja_writes_json_as_the_file_has_it() -> None:
+    source = "{{ tools | tojson }}{% for m in messages %}{{ m.content + '|' }}{% endfor %}"
+    tools = [{"b": "é<&'", "a": 1}]
+    template = JinjaTemplate(source)
+    assert text_of(template, TWO_TURNS, tools=tools).startswith('[{"b": "é<&\'", "a": 1}]Hi|')
+
+
+def test_a_template_that_hides_the_answer_has_no_frame() -> None:
+    source = (
+        "{% for m in messages %}{% if m.role == 'user' %}x{% else %}{% generation %}"
+        "{{ m.content | upper }}!{% endgeneration %}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(RenderError, match="template jinja does not show the text of an answer"):
+        response_frame(JinjaTemplate(source))
+
+
 def test_jinja_ends_with_the_end_of_text() -> None:
     source = (
         "{% for m in messages %}{% if m.role == 'user' %}{{ 'Human: ' + m.content + '\\nBot:' }}"
@@ -394,6 +410,9 @@ def test_mistakes_in_jinja_are_named(tmp_path: Path) -> None:
         load_template(file)
     file.write_bytes(b"\xff")
     with pytest.raises(FormatError, match=r"mine\.jinja: byte 0 is not valid UTF-8"):
+        load_template(file)
+    file.write_bytes(b"x" * 2_000_000)
+    with pytest.raises(FormatError, match=r"mine\.jinja: has 2000000 bytes, at most"):
         load_template(file)
     with pytest.raises(ConfigError, match="'chatlm' is no file and no known name; did you mean 'c"):
         load_template("chatlm")

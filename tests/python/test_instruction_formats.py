@@ -456,6 +456,27 @@ def test_an_array_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert longest < 800 < file.stat().st_size / 4
 
 
+def test_arrays_and_files_without_records(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    for content, reason in (
+        ("[]", "none of the first 100 records is an object"),
+        (" [ ] ", "none of the first 100 records is an object"),
+        ("[3, null]", "none of the first 100 records is an object"),
+        ('[{"a": 1}, {"b": 2}]', "the record on line 1 has the fields of no other format"),
+    ):
+        file.write_text(content)
+        found = detect_format(file)
+        assert (found.format, found.reason) == ("text", reason)
+    file.write_text("[]")
+    with pytest.raises(FormatError, match="has no example of the format text"):
+        parse_instruction_dataset(file)
+    binary = tmp_path / "a.txt"
+    binary.write_bytes(b"Q: \xff")
+    assert detect_format(binary).reason == "its beginning is not UTF-8 text"
+    with pytest.raises(FormatError, match=r"a\.txt: byte 3 is not valid UTF-8"):
+        parse_instruction_dataset(binary)
+
+
 @pytest.mark.parametrize("array", [False, True])
 def test_a_record_too_long_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, array: bool

@@ -223,6 +223,16 @@ def test_a_turn_without_a_form_is_a_malformed_line(tmp_path: Path) -> None:
         run(tmp_path / "out", file, template="qa")
 
 
+def test_a_conversation_without_text_is_a_malformed_line(tmp_path: Path, questions: Path) -> None:
+    template = tmp_path / "empty.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{% endgeneration %}"
+        "{% endif %}{% endfor %}"
+    )
+    with pytest.raises(MalformedLinesError, match=r"12 lines are malformed .* gives no text"):
+        run(tmp_path / "out", questions, template=str(template))
+
+
 def test_a_mask_of_zeros_is_refused(
     tmp_path: Path, questions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
