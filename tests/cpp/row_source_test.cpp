@@ -47,6 +47,11 @@ TEST(WindowRowsTest, EachEpochReadsEveryBlockOnce) {
             if (i % 9 == 0) starts.insert(batch.tokens[i]);
         }
         EXPECT_EQ(static_cast<std::int64_t>(starts.size()), blocks);
+        const SampleOrder order(blocks, 5, static_cast<std::uint64_t>(epoch));
+        for (std::int64_t k = 0; k < blocks; ++k) {
+            EXPECT_EQ(batch.tokens[static_cast<size_t>(9 * k)] - batch.tokens[0],
+                      9 * (order(k) - order(0)));
+        }
         EXPECT_EQ((*starts.rbegin() - *starts.begin()) % 9, 0);
         EXPECT_EQ(batch.valid_tokens, blocks * 9);
     }
