@@ -44,13 +44,16 @@ MappedFile::~MappedFile() {
 }
 
 void release_mapped_pages(const void* data, std::int64_t size) noexcept {
-    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-    const auto first = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
-    const auto last =
-        (reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(size)) / page * page;
-    if (first >= last) return;
+    const auto page = static_cast<std::int64_t>(sysconf(_SC_PAGESIZE));
+    // Bytes up to the first whole page: the mapping itself starts at one.
+    const auto before = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data) %
+                                                  static_cast<std::uintptr_t>(page));
+    const std::int64_t skipped = (page - before) % page;
+    const std::int64_t length = (size - skipped) / page * page;
+    if (length <= 0) return;
     // Advice only: where it fails, memory stays resident and nothing else changes.
-    (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+    auto* first = static_cast<std::byte*>(const_cast<void*>(data)) + skipped;
+    (void)madvise(first, static_cast<size_t>(length), MADV_DONTNEED);
 }
 
 }  // namespace tempra::platform
