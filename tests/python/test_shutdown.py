@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -85,6 +86,33 @@ def test_second_signal_does_not_wait_for_the_main_thread() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopped.wait(5)
+
+
+def test_a_signal_in_the_middle_of_a_write_is_announced() -> None:
+    # A handler that wrote to the stream itself would meet "reentrant call inside BufferedWriter".
+    reading, writing = os.pipe()
+    received: list[bytes] = []
+
+    def say(stream: TextIO) -> None:
+        print("stopping", file=stream, flush=True)
+
+    def read_late() -> None:
+        time.sleep(0.3)
+        while chunk := os.read(reading, 1 << 20):
+            received.append(chunk)
+
+    reader = threading.Thread(target=read_late)
+    sender = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    reader.start()
+    with open(writing, "w") as stream:
+        with ShutdownSignals(on_first=lambda: say(stream)) as signals:
+            sender.start()
+            stream.write("x" * (1 << 20))  # more than a pipe holds: waits for the reader
+            stream.flush()
+        assert signals.requested == "SIGINT"
+    reader.join()
+    os.close(reading)
+    assert b"stopping" in b"".join(received)
 
 
 def test_other_threads_leave_signals_alone() -> None:

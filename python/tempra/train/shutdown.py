@@ -16,9 +16,10 @@ class ShutdownSignals:
     """Context in which the first signal sets `requested` and the second calls `on_second`.
 
     Python runs handlers between two operations of the main thread, which a long native call would
-    delay. So a thread waits for the second signal; `on_second` is called there and should end the
-    process. Without it, KeyboardInterrupt is raised in the main thread. Outside the main thread,
-    which alone may handle signals, nothing is installed.
+    delay, and which may be in the middle of writing to a stream that would not take another write.
+    So both functions are called in a thread of their own; `on_second` should end the process.
+    Without it, KeyboardInterrupt is raised in the main thread. Outside the main thread, which alone
+    may handle signals, nothing is installed.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class ShutdownSignals:
         self._on_second = on_second
         self._previous: dict[int, Any] = {}
         self._pipe: tuple[int, int] | None = None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> ShutdownSignals:
         if threading.current_thread() is threading.main_thread():
@@ -52,6 +54,9 @@ class ShutdownSignals:
             signal.set_wakeup_fd(-1)
             os.close(self._pipe[1])  # ends the thread, which closes the other end
             self._pipe = None
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)  # what it says comes before what is said next
+            self._thread = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
@@ -59,19 +64,20 @@ class ShutdownSignals:
                 raise KeyboardInterrupt
             return  # the thread has it
         self.requested = signal.Signals(number).name
-        if self._on_second is not None:
-            self._watch_for_second()
-        if self._on_first is not None:
-            self._on_first()
+        if self._on_first is not None or self._on_second is not None:
+            self._start_thread()
 
-    def _watch_for_second(self) -> None:
+    def _start_thread(self) -> None:
         self._pipe = os.pipe()
         reading, writing = self._pipe
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        threading.Thread(target=self._wait, args=(reading,), daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(reading,), daemon=True)
+        self._thread.start()
 
-    def _wait(self, reading: int) -> None:
+    def _run(self, reading: int) -> None:
+        if self._on_first is not None:
+            self._on_first()
         while received := os.read(reading, 1):
             if received[0] in _SIGNALS and self._on_second is not None:
                 self._on_second()
