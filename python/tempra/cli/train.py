@@ -75,13 +75,14 @@ def plan(*overrides: Overrides, config: Config = None) -> int:
     The text is tokenized first where the size of the vocabulary depends on it.
     """
     from tempra.train.language_model import model_config
-    from tempra.train.plan import describe_machine_use, describe_plan
+    from tempra.train.plan import describe_cuda, describe_machine_use, describe_plan
     from tempra.train.quickstart import load_run_config
     from tempra.train.text_source import vocabulary_size
 
     settings = load_run_config(config, overrides)
     model = model_config(settings, vocabulary_size(settings))
-    for line in (*describe_machine_use(settings), *describe_plan(settings, model)):
+    use, sizes = describe_machine_use(settings), describe_plan(settings, model)
+    for line in (*use, *describe_cuda(), *sizes):
         print(line)
     return FINISHED
 

@@ -60,9 +60,9 @@ def _activation_bytes(config: LlmTrainingConfig, model: TransformerConfig) -> in
     element = 2 if config.train.dtype == "bf16" else 4
     width, inner = model.width, model.feed_forward
     key_value = 2 * model.kv_heads * model.head_dim
-    # norm, q k v, attention, residual, norm, and the feed-forward part before and after its
-    # activation (three tensors where it is gated)
-    kept = 5 * width + width + key_value + (2 if model.family == "gpt2" else 3) * inner
+    # residual before and after attention, q, k, v, attention, and the feed-forward part before its
+    # activation (two tensors where it is gated); norms and activations are made again
+    kept = 4 * width + key_value + (1 if model.family == "gpt2" else 2) * inner
     layers = 1 if config.train.recompute else model.layers
     inputs = model.layers * width if config.train.recompute else 0
     passing = 3 * width + 2 * inner
@@ -100,10 +100,14 @@ def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
     products = "bf16 operands, fp32 sums" if bf16 else "fp32"
     return [
         f"device      cpu, {_core.current_isa()} kernels, {_core.get_num_threads()} threads",
-        *(f"CUDA        {line}" for line in cuda.describe()),
         f"numbers     matrix products and attention {products}; norms, softmax and loss fp32; "
         f"weights, gradients and AdamW moments fp32{', weights also bf16' if bf16 else ''}",
     ]
+
+
+def describe_cuda() -> list[str]:
+    """Return lines on the CUDA library, driver and devices, or on why there are none."""
+    return [f"CUDA        {line}" for line in cuda.describe()]
 
 
 def describe_instructions(text: PreparedDataset) -> list[str]:
