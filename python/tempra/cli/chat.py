@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
+
+from tempra.cli.model_options import (
+    ModelFolder,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+)
 
 if TYPE_CHECKING:
     from tempra.data.chat_template import ChatTemplate
@@ -20,10 +28,7 @@ app = App(name="chat", help="Talk to a model that was trained on conversations."
 @app.default
 def chat(
     *,
-    checkpoint: Annotated[
-        Path,
-        Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder."),
-    ],
+    checkpoint: ModelFolder,
     template: Annotated[
         str | None,
         Parameter(
@@ -35,22 +40,11 @@ def chat(
         str | None, Parameter(help="What the model is told before the conversation.")
     ] = None,
     max_tokens: Annotated[int, Parameter(help="Longest answer, in tokens.")] = 512,
-    temperature: Annotated[
-        float, Parameter(help="0 always takes the likeliest token; 1 samples as learned.")
-    ] = 0.7,
-    top_k: Annotated[
-        int, Parameter(help="Choose among this many likeliest tokens only; 0 for all.")
-    ] = 50,
-    top_p: Annotated[
-        float,
-        Parameter(help="Choose among the likeliest tokens that together have this probability."),
-    ] = 1.0,
-    repetition_penalty: Annotated[
-        float, Parameter(help="Above 1, makes tokens that were there before less likely.")
-    ] = 1.0,
-    seed: Annotated[
-        int | None, Parameter(help="The same number gives the same answers. Default: a new one.")
-    ] = None,
+    temperature: Temperature = 0.7,
+    top_k: TopK = 50,
+    top_p: TopP = 1.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    seed: Seed = None,
 ) -> int:
     """Answer each line of the input. /reset begins anew; /exit or Ctrl-D ends."""
     import secrets

@@ -18,6 +18,16 @@ def _help(section: type[DataConfig] | type[TokenizerConfig], field: str) -> Para
     return Parameter(help=section.model_fields[field].description, negative=())
 
 
+# How text is read; what is not given is left to the configuration.
+TextField = Annotated[str | None, _help(DataConfig, "text_field")]
+Suffixes = Annotated[list[str] | None, _help(DataConfig, "suffixes")]
+Separator = Annotated[str | None, _help(DataConfig, "separator")]
+Format = Annotated[str | None, _help(DataConfig, "format")]
+Template = Annotated[str | None, _help(DataConfig, "template")]
+TrainOn = Annotated[str | None, _help(DataConfig, "train_on")]
+SkipBadLines = Annotated[int | None, _help(DataConfig, "skip_bad_lines")]
+
+
 @app.command
 def prepare(
     *text: Annotated[
@@ -29,13 +39,13 @@ def prepare(
     tokenizer: Annotated[str | None, _help(TokenizerConfig, "kind")] = None,
     vocab_size: Annotated[int | None, _help(TokenizerConfig, "vocab_size")] = None,
     tokenizer_path: Annotated[str | None, _help(TokenizerConfig, "path")] = None,
-    text_field: Annotated[str | None, _help(DataConfig, "text_field")] = None,
-    suffixes: Annotated[list[str] | None, _help(DataConfig, "suffixes")] = None,
-    separator: Annotated[str | None, _help(DataConfig, "separator")] = None,
-    format: Annotated[str | None, _help(DataConfig, "format")] = None,
-    template: Annotated[str | None, _help(DataConfig, "template")] = None,
-    train_on: Annotated[str | None, _help(DataConfig, "train_on")] = None,
-    skip_bad_lines: Annotated[int | None, _help(DataConfig, "skip_bad_lines")] = None,
+    text_field: TextField = None,
+    suffixes: Suffixes = None,
+    separator: Separator = None,
+    format: Format = None,
+    template: Template = None,
+    train_on: TrainOn = None,
+    skip_bad_lines: SkipBadLines = None,
     token_dtype: Annotated[str | None, _help(DataConfig, "token_dtype")] = None,
     shard_tokens: Annotated[
         int, Parameter(help="Tokens after which a new file begins, at the end of a document.")
@@ -159,13 +169,13 @@ def preview(
     documents: Annotated[int, Parameter(help="How many documents to show.")] = 3,
     characters: Annotated[int, Parameter(help="How much of each to show.")] = 300,
     split: Annotated[str, Parameter(help="Which split of a prepared folder.")] = "train",
-    text_field: Annotated[str | None, _help(DataConfig, "text_field")] = None,
-    suffixes: Annotated[list[str] | None, _help(DataConfig, "suffixes")] = None,
-    separator: Annotated[str | None, _help(DataConfig, "separator")] = None,
-    format: Annotated[str | None, _help(DataConfig, "format")] = None,
-    template: Annotated[str | None, _help(DataConfig, "template")] = None,
-    train_on: Annotated[str | None, _help(DataConfig, "train_on")] = None,
-    skip_bad_lines: Annotated[int | None, _help(DataConfig, "skip_bad_lines")] = None,
+    text_field: TextField = None,
+    suffixes: Suffixes = None,
+    separator: Separator = None,
+    format: Format = None,
+    template: Template = None,
+    train_on: TrainOn = None,
+    skip_bad_lines: SkipBadLines = None,
 ) -> int:
     """Show the beginning of the first documents, as training will see them.
 

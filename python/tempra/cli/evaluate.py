@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from tempra.cli.model_options import ModelFolder
+
 if TYPE_CHECKING:
     from tempra.data.token_dataset import TokenizedDataset
     from tempra.train.trained_model import TrainedModel
@@ -19,10 +21,7 @@ app = App(name="eval", help="Measure how well a trained model predicts a text.")
 @app.default
 def evaluate(
     *,
-    checkpoint: Annotated[
-        Path,
-        Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder."),
-    ],
+    checkpoint: ModelFolder,
     data: Annotated[
         str,
         Parameter(help="Text (file, folder or pattern), or a folder of `tempra data prepare`."),

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+
+from tempra.cli.model_options import (
+    ModelFolder,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+)
 
 app = App(name="generate", help="Let a trained model continue a text.")
 
@@ -14,31 +22,17 @@ app = App(name="generate", help="Let a trained model continue a text.")
 @app.default
 def generate(
     *,
-    checkpoint: Annotated[
-        Path,
-        Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder."),
-    ],
+    checkpoint: ModelFolder,
     prompt: Annotated[
         str | None,
         Parameter(help="The text to continue. Default: none; - reads it from the input."),
     ] = None,
     max_tokens: Annotated[int, Parameter(help="Longest continuation, in tokens.")] = 256,
-    temperature: Annotated[
-        float, Parameter(help="0 always takes the likeliest token; 1 samples as learned.")
-    ] = 0.8,
-    top_k: Annotated[
-        int, Parameter(help="Choose among this many likeliest tokens only; 0 for all.")
-    ] = 50,
-    top_p: Annotated[
-        float,
-        Parameter(help="Choose among the likeliest tokens that together have this probability."),
-    ] = 1.0,
-    repetition_penalty: Annotated[
-        float, Parameter(help="Above 1, makes tokens that were there before less likely.")
-    ] = 1.0,
-    seed: Annotated[
-        int | None, Parameter(help="The same number gives the same text. Default: a new one.")
-    ] = None,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 50,
+    top_p: TopP = 1.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    seed: Seed = None,
     samples: Annotated[int, Parameter(help="How many continuations to write.")] = 1,
     stop: Annotated[
         list[str] | None,
