@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import random
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 import tempra
+from small_conversations import ALPACA, QUESTIONS
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("tempra", deadline=None)
@@ -81,3 +83,17 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=shared) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def alpaca(tmp_path: Path) -> Path:
+    file = tmp_path / "alpaca.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in ALPACA))
+    return file
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    file = tmp_path / "questions.txt"
+    file.write_text(QUESTIONS)
+    return file

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tempra import _core
 from tempra._core import ConfigError
 from tempra.data.batch import Batch
-from tempra.data.batch_source import BatchIterator, Mode, TokenSource, validation_batches
+from tempra.data.batch_source import BatchIterator, DataLoader, Mode, validation_batches
 from tempra.data.token_dataset import TokenizedDataset
 
 VOCABULARY = 257
@@ -46,7 +46,7 @@ def test_each_epoch_reads_every_block_once(
     batch_size: int, block: int, tokens: int, seed: int
 ) -> None:
     assume(tokens > block)
-    source = TokenSource(counted(tokens), batch_size=batch_size, block=block, seed=seed)
+    source = DataLoader(counted(tokens), batch_size=batch_size, block=block, seed=seed)
     blocks = (tokens - 1) // block
     rows = []
     for index in range(-(-2 * blocks // batch_size)):
@@ -64,17 +64,17 @@ def test_each_epoch_reads_every_block_once(
 @pytest.mark.parametrize("mode", ["blocks", "random"])
 def test_batches_do_not_depend_on_what_was_asked_before(mode: Mode) -> None:
     dataset = counted(500)
-    one = TokenSource(dataset, batch_size=3, block=7, seed=1, mode=mode)
-    two = TokenSource(dataset, batch_size=3, block=7, seed=1, mode=mode)
+    one = DataLoader(dataset, batch_size=3, block=7, seed=1, mode=mode)
+    two = DataLoader(dataset, batch_size=3, block=7, seed=1, mode=mode)
     forward = [one.batch(index).tokens.tolist() for index in range(40)]
     backward = [two.batch(index).tokens.tolist() for index in reversed(range(40))]
     assert forward == backward[::-1]
-    other = TokenSource(dataset, batch_size=3, block=7, seed=2, mode=mode)
+    other = DataLoader(dataset, batch_size=3, block=7, seed=2, mode=mode)
     assert other.batch(0).tokens.tolist() != forward[0]
 
 
 def test_epochs_differ_and_offsets_move_over_the_rest() -> None:
-    source = TokenSource(counted(100), batch_size=9, block=10, seed=3)
+    source = DataLoader(counted(100), batch_size=9, block=10, seed=3)
     epochs = [source.batch(epoch).tokens[::10].tolist() for epoch in range(60)]
     assert len({tuple(rows) for rows in epochs}) == 60
     assert {min(rows) for rows in epochs} == set(range(10))
@@ -82,7 +82,7 @@ def test_epochs_differ_and_offsets_move_over_the_rest() -> None:
 
 
 def test_random_mode_starts_everywhere_evenly() -> None:
-    source = TokenSource(counted(41), batch_size=1000, block=8, seed=3, mode="random")
+    source = DataLoader(counted(41), batch_size=1000, block=8, seed=3, mode="random")
     starts = np.concatenate([source.batch(index).tokens[::8] for index in range(33)])
     counts = np.bincount(starts, minlength=33)
     assert counts.size == 33
@@ -91,7 +91,7 @@ def test_random_mode_starts_everywhere_evenly() -> None:
 
 
 def test_rows_do_not_share_memory() -> None:
-    batch = TokenSource(counted(50), batch_size=1, block=8, seed=3).batch(0)
+    batch = DataLoader(counted(50), batch_size=1, block=8, seed=3).batch(0)
     before = batch.tokens.tolist()
     batch.labels[:] = -100
     assert batch.tokens.tolist() == before
@@ -102,22 +102,22 @@ def test_rows_do_not_share_memory() -> None:
 def test_text_shorter_than_a_sequence_is_refused_with_the_numbers() -> None:
     dataset = counted(64)
     with pytest.raises(ConfigError, match="has 64 tokens, one sequence needs 65"):
-        TokenSource(dataset, batch_size=1, block=64, seed=0)
-    TokenSource(dataset, batch_size=1, block=63, seed=0).batch(0)
+        DataLoader(dataset, batch_size=1, block=64, seed=0)
+    DataLoader(dataset, batch_size=1, block=63, seed=0).batch(0)
 
 
 def test_wrong_arguments_are_refused() -> None:
     dataset = counted(64)
     with pytest.raises(ConfigError, match="got mode 'rows'"):
-        TokenSource(dataset, batch_size=1, block=4, seed=0, mode="rows")  # type: ignore[arg-type]
+        DataLoader(dataset, batch_size=1, block=4, seed=0, mode="rows")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="batch_size 0"):
-        TokenSource(dataset, batch_size=0, block=4, seed=0)
+        DataLoader(dataset, batch_size=0, block=4, seed=0)
     with pytest.raises(ConfigError, match="got batch -1"):
-        TokenSource(dataset, batch_size=1, block=4, seed=0).batch(-1)
+        DataLoader(dataset, batch_size=1, block=4, seed=0).batch(-1)
 
 
 def test_an_iterator_continues_from_its_state() -> None:
-    source = TokenSource(counted(500), batch_size=2, block=5, seed=1)
+    source = DataLoader(counted(500), batch_size=2, block=5, seed=1)
     iterator = BatchIterator(source)
     for _ in range(7):
         next(iterator)
@@ -127,7 +127,7 @@ def test_an_iterator_continues_from_its_state() -> None:
     resumed = BatchIterator(source)
     resumed.load_state_dict(state)
     assert next(resumed).tokens.tolist() == expected
-    other = TokenSource(counted(500), batch_size=2, block=6, seed=1)
+    other = DataLoader(counted(500), batch_size=2, block=6, seed=1)
     with pytest.raises(ConfigError, match="block = 5, this one has 6"):
         BatchIterator(other).load_state_dict(state)
     with pytest.raises(ConfigError, match="'seed' is missing"):

@@ -12,7 +12,7 @@ import pytest
 
 from tempra._core import ConfigError, FormatError
 from tempra.data.batch import IGNORED_LABEL
-from tempra.data.batch_source import TokenSource, validation_batches
+from tempra.data.batch_source import DataLoader, validation_batches
 from tempra.data.document_batches import document_batches
 from tempra.data.shard_writer import ShardWriter
 from tempra.data.token_dataset import TokenizedDataset
@@ -101,7 +101,7 @@ def test_masks_become_ignored_labels(tmp_path: Path) -> None:
     assert dataset.mask(0, 99).tolist() == expected
     assert dataset.trained_tokens == sum(expected)
     stream = dataset.slice(0, 14).tolist()
-    source = TokenSource(dataset, batch_size=2, block=4, seed=0)
+    source = DataLoader(dataset, batch_size=2, block=4, seed=0)
     for index in range(6):
         batch = source.batch(index)
         assert batch.valid_tokens == int((batch.labels >= 0).sum())

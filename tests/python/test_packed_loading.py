@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tempra
+from sample_order_reference import ReferenceSampleOrder, mix, mix_array
 from tempra._core import ConfigError, FormatError
-from tempra.data import Batch, BatchIterator, DataLoader, Mixture, SampleOrder, TokenizedDataset
+from tempra.data import Batch, BatchIterator, DataLoader, Mixture, TokenizedDataset
 from tempra.data.mixture import CYCLE_ROWS, share_out
-from tempra.data.order import mix, mix_array
 from tempra.data.sequence_packer import STRATEGIES, Strategy
 from tempra.data.shard_writer import ShardWriter
 from tempra.data.tokenizer import ByteTokenizer
@@ -66,7 +66,7 @@ def windows_in_numpy(source: DataLoader, dataset: TokenizedDataset, index: int) 
         slack = (len(dataset) - 1) % source.block
         starts = np.array(
             [
-                SampleOrder(blocks, source.seed, int(row) // blocks)([row % blocks])[0]
+                ReferenceSampleOrder(blocks, source.seed, int(row) // blocks)([row % blocks])[0]
                 * source.block
                 + mix(mix(source.seed) ^ int(row // blocks)) % (slack + 1)
                 for row in rows

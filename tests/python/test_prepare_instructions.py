@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from small_conversations import ALPACA
 from tempra._core import ConfigError, FormatError
 from tempra.cli.main import main
 from tempra.data.chat_template import CHAT_TEMPLATE_FILE
@@ -19,26 +20,6 @@ from tempra.data.instruction_formats import FORMATS, FormatName
 from tempra.data.prepare import Preparation, prepare
 from tempra.data.prepared import PreparedDataset
 from tempra.data.token_shard import mask_path, sidecar_path
-
-ALPACA = [
-    {"instruction": f"Say {word}.", "input": "", "output": word * 2}
-    for word in ("red", "green", "blue", "one", "two", "three", "north", "south")
-]
-QUESTIONS = "".join(f"Q: What is {n} and {n}?\nA: {2 * n}\n\n" for n in range(1, 13))
-
-
-@pytest.fixture
-def alpaca(tmp_path: Path) -> Path:
-    file = tmp_path / "alpaca.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in ALPACA))
-    return file
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> Path:
-    file = tmp_path / "questions.txt"
-    file.write_text(QUESTIONS)
-    return file
 
 
 def run(folder: Path, *sources: Path, **options: Any) -> PreparedDataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -19,26 +18,6 @@ from tempra.data.chat_template import CHAT_TEMPLATE_FILE, load_saved_template
 from tempra.train.config import LlmTrainingConfig
 from tempra.train.language_model import LanguageModelTrainer
 from tempra.train.metrics import read_metrics
-
-ALPACA = [
-    {"instruction": f"Say {word}.", "input": "", "output": word * 2}
-    for word in ("red", "green", "blue", "one", "two", "three", "north", "south")
-]
-QUESTIONS = "".join(f"Q: What is {n} and {n}?\nA: {2 * n}\n\n" for n in range(1, 13))
-
-
-@pytest.fixture
-def alpaca(tmp_path: Path) -> Path:
-    file = tmp_path / "alpaca.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in ALPACA))
-    return file
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> Path:
-    file = tmp_path / "questions.txt"
-    file.write_text(QUESTIONS)
-    return file
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

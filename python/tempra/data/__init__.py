@@ -2,7 +2,7 @@
 
 from tempra.data.abi_checkpoint import AbiCheckpoint, read_abi_checkpoint
 from tempra.data.batch import IGNORED_LABEL, Batch
-from tempra.data.batch_source import BatchIterator, DataLoader, TokenSource, validation_batches
+from tempra.data.batch_source import BatchIterator, DataLoader, validation_batches
 from tempra.data.chat_template import ChatTemplate, load_template
 from tempra.data.conversation import Conversation, Message, PlainText, PreferencePair
 from tempra.data.corpus import Corpus
@@ -16,9 +16,9 @@ from tempra.data.instruction_dataset import (
 )
 from tempra.data.instruction_formats import FORMATS, Detection, ExampleReader, detect_format
 from tempra.data.mixture import Mixture
-from tempra.data.order import SampleOrder
 from tempra.data.prepare import Preparation
 from tempra.data.prepared import PreparedDataset
+from tempra.data.sample_order import SampleOrder
 from tempra.data.sequence_packer import PackedDocuments, SequencePacker
 from tempra.data.token_bin import read_token_bin_file, write_token_bin_file
 from tempra.data.token_dataset import TokenizedDataset
@@ -57,7 +57,6 @@ __all__ = [
     "PreparedDataset",
     "SampleOrder",
     "SequencePacker",
-    "TokenSource",
     "TokenizedDataset",
     "Tokenizer",
     "WdbxTokenDataset",

@@ -182,10 +182,6 @@ class DataLoader:
         )
 
 
-# The name this class had when it knew one kind of rows.
-TokenSource = DataLoader
-
-
 class BatchIterator(Iterator[Batch]):
     """Batches of a source one after the other; `cursor` counts those handed out."""
 

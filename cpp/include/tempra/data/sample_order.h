@@ -4,8 +4,7 @@
 // at or above `count` go through again until they fall below it (cycle walking), which keeps the
 // map a bijection of 0 .. count-1. Every result is a function of (seed, epoch, index) alone, so any
 // number of workers agree on it and any position can be asked for directly. The arithmetic is part
-// of the checkpoint format: changing it changes what a resumed run reads. `tempra.data.order` is
-// the same map in Python.
+// of the checkpoint format: changing it changes what a resumed run reads.
 #pragma once
 
 #include <cstdint>
