@@ -274,12 +274,13 @@ void bind_rows(py::module_& module) {
     rows.def_static(
         "windows",
         [](std::shared_ptr<data::TokenStream> stream, std::int64_t block, std::uint64_t seed,
-           bool random) {
+           bool random, bool sequential) {
             return std::shared_ptr<data::RowSource>(
-                data::make_window_rows(std::move(stream), {block, seed, random}));
+                data::make_window_rows(std::move(stream), {block, seed, random, sequential}));
         },
         py::arg("stream"), py::arg("block"), py::arg("seed"), py::arg("random") = false,
-        "Windows of a stream: all of its blocks in shuffled order, or from anywhere.");
+        py::arg("sequential") = false,
+        "Windows of a stream: all of its blocks, shuffled or in sequence, or from anywhere.");
     rows.def_static(
         "packed",
         [](std::shared_ptr<data::TokenStream> stream, std::int64_t capacity,
@@ -299,6 +300,25 @@ void bind_rows(py::module_& module) {
         py::arg("overlong") = "split", py::arg("seed") = 0, py::arg("window") = 1024,
         py::arg("longest_first") = false, py::arg("pad_token") = py::none(),
         py::arg("part_documents") = 1 << 20, "Packed documents of a stream.");
+    rows.def_static(
+        "ordered",
+        [](std::shared_ptr<data::TokenStream> stream, std::int64_t capacity,
+           const std::string& strategy, const std::string& overlong, std::int64_t window,
+           bool shortest_first, std::optional<std::int32_t> pad_token,
+           std::int64_t part_documents) {
+            data::OrderedRowOptions options;
+            options.packing = packing_options(capacity, strategy, overlong, 0, 0, window, false);
+            options.pad_token = pad_token;
+            options.shortest_first = shortest_first;
+            options.part_documents = part_documents;
+            const py::gil_scoped_release unlocked;
+            return std::shared_ptr<data::RowSource>(
+                data::make_ordered_rows(std::move(stream), options));
+        },
+        py::arg("stream"), py::arg("capacity"), py::arg("strategy") = "streaming",
+        py::arg("overlong") = "split", py::arg("window") = 1, py::arg("shortest_first") = false,
+        py::arg("pad_token") = py::none(), py::arg("part_documents") = 1 << 20,
+        "Packed documents of a stream in its order, or the shortest first.");
     rows.def_static(
         "mixed",
         [](const std::vector<std::shared_ptr<data::RowSource>>& sources,

@@ -558,6 +558,20 @@ class RowSource:
         Rows of several sources, in fixed shares.
         """
     @staticmethod
+    def ordered(
+        stream: TokenStream,
+        capacity: typing.SupportsInt | typing.SupportsIndex,
+        strategy: str = "streaming",
+        overlong: str = "split",
+        window: typing.SupportsInt | typing.SupportsIndex = 1,
+        shortest_first: bool = False,
+        pad_token: typing.SupportsInt | typing.SupportsIndex | None = None,
+        part_documents: typing.SupportsInt | typing.SupportsIndex = 1048576,
+    ) -> RowSource:
+        """
+        Packed documents of a stream in its order, or the shortest first.
+        """
+    @staticmethod
     def packed(
         stream: TokenStream,
         capacity: typing.SupportsInt | typing.SupportsIndex,
@@ -578,9 +592,10 @@ class RowSource:
         block: typing.SupportsInt | typing.SupportsIndex,
         seed: typing.SupportsInt | typing.SupportsIndex,
         random: bool = False,
+        sequential: bool = False,
     ) -> RowSource:
         """
-        Windows of a stream: all of its blocks in shuffled order, or from anywhere.
+        Windows of a stream: all of its blocks, shuffled or in sequence, or from anywhere.
         """
     def epochs(self, rows: typing.SupportsInt | typing.SupportsIndex) -> float:
         """

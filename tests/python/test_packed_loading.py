@@ -59,7 +59,7 @@ def windows_in_numpy(source: DataLoader, dataset: TokenizedDataset, index: int) 
     """Rows of a batch as the first version of this library cut them."""
     rows = np.arange(index * source.batch_size, (index + 1) * source.batch_size)
     blocks = (len(dataset) - 1) // source.block
-    if source.mode == "random":
+    if source.options.mode == "random":
         values = mix_array(mix_array(rows.astype(np.uint64)) ^ np.uint64(mix(source.seed)))
         starts = (values % np.uint64(len(dataset) - source.block)).astype(np.int64)
     else:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 import numpy
@@ -29,6 +31,34 @@ def test_public_names_resolve():
 
     missing = [name for name in tempra.__all__ if not hasattr(tempra, name)]
     assert not missing
+
+
+# What users of the systems that this one follows look for.
+DATA_NAMES = [
+    "Batch",
+    "BatchIterator",
+    "DataLoader",
+    "SequencePacker",
+    "TokenizedDataset",
+    "WdbxTokenDataset",
+    "parse_instruction_dataset",
+    "read_token_bin_file",
+    "token_bin_to_wdbx",
+    "wdbx_to_token_bin",
+    "write_token_bin_file",
+]
+
+
+@pytest.mark.parametrize("name", DATA_NAMES)
+def test_names_for_data_are_at_the_top_and_load_when_used(name):
+    program = f"""
+import sys, tempra
+assert not any(module.startswith("tempra.data") for module in sys.modules)
+assert callable(tempra.{name})
+assert any(module.startswith("tempra.data") for module in sys.modules)
+assert "{name}" in dir(tempra)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_operations_module_exports_what_it_names():

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "tempra/data/sample_order.h"
 #include "tempra/data/sequence_packer.h"
 
 namespace tempra::data {
@@ -37,6 +38,21 @@ void check_packing_options(const PackingOptions& options);
     counts.tokens += length;
     return length;
 }
+
+// Which of `count` >= 1 documents comes at a position.
+class DocumentOrder {
+  public:
+    DocumentOrder(std::int64_t count, const PackingOptions& options)
+        : shuffled_(count, options.seed, options.epoch), in_order_(options.in_order) {}
+    [[nodiscard]] std::int64_t count() const { return shuffled_.count(); }
+    [[nodiscard]] std::int64_t operator()(std::int64_t position) const {
+        return in_order_ ? position : shuffled_(position);
+    }
+
+  private:
+    SampleOrder shuffled_;
+    bool in_order_;
+};
 
 void plan_best_fit(std::span<const std::int64_t> lengths, const PackingOptions& options,
                    PackingPlan& plan);

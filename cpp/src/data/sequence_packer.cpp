@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "data/packing_strategies.h"
-#include "tempra/data/sample_order.h"
 #include "tempra/error.h"
 
 namespace tempra::data {
@@ -48,7 +47,7 @@ void plan_concat(std::span<const std::int64_t> lengths, const PackingOptions& op
                  PackingPlan& plan) {
     plan.row_offsets.push_back(0);
     if (lengths.empty()) return;
-    const SampleOrder order(static_cast<std::int64_t>(lengths.size()), options.seed, options.epoch);
+    const DocumentOrder order(static_cast<std::int64_t>(lengths.size()), options);
     std::int64_t room = options.capacity;
     for (std::int64_t position = 0; position < order.count(); ++position) {
         const std::int64_t document = order(position);
@@ -82,10 +81,9 @@ void plan_one_by_one(std::span<const std::int64_t> lengths, const PackingOptions
     }
     plan.row_offsets.push_back(0);
     if (pieces.pieces.empty()) return;
-    const SampleOrder shuffled(static_cast<std::int64_t>(pieces.pieces.size()), options.seed,
-                               options.epoch);
+    const DocumentOrder given(static_cast<std::int64_t>(pieces.pieces.size()), options);
     std::vector<std::int64_t> order(pieces.pieces.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = shuffled(static_cast<std::int64_t>(i));
+    for (size_t i = 0; i < order.size(); ++i) order[i] = given(static_cast<std::int64_t>(i));
     if (options.longest_first) {
         std::stable_sort(order.begin(), order.end(), [&](std::int64_t one, std::int64_t other) {
             return pieces.pieces[static_cast<size_t>(one)].length >
@@ -126,6 +124,12 @@ void check_packing_options(const PackingOptions& options) {
     TEMPRA_CHECK(ConfigError, !options.longest_first || options.strategy == PackingStrategy::none,
                  "packing: longest first is a choice of the strategy none only; best_fit always "
                  "packs so, streaming and concat never");
+    TEMPRA_CHECK(ConfigError,
+                 !options.in_order ||
+                     (options.strategy != PackingStrategy::best_fit && !options.longest_first),
+                 "packing: {} puts documents in an order of its own and cannot keep theirs; "
+                 "streaming, concat and none can",
+                 options.longest_first ? "longest first" : "best_fit");
 }
 
 double PackingPlan::fill() const noexcept {

@@ -4,7 +4,6 @@
 
 #include "data/packing_strategies.h"
 #include "data/rows_by_free_space.h"
-#include "tempra/data/sample_order.h"
 #include "tempra/error.h"
 
 namespace tempra::data {
@@ -94,8 +93,7 @@ void plan_streaming(std::span<const std::int64_t> lengths, const PackingOptions&
         closed.clear();
     };
     if (!lengths.empty()) {
-        const SampleOrder order(static_cast<std::int64_t>(lengths.size()), options.seed,
-                                options.epoch);
+        const DocumentOrder order(static_cast<std::int64_t>(lengths.size()), options);
         for (std::int64_t position = 0; position < order.count(); ++position) {
             const std::int64_t document = order(position);
             packer.push(document, lengths[static_cast<size_t>(document)], closed);

@@ -48,7 +48,9 @@ class WindowRows final : public RowSource {
         const auto slack = static_cast<std::uint64_t>((stream_->size() - 1) % options_.block);
         const std::uint64_t offset =
             mix(mix(options_.seed) ^ static_cast<std::uint64_t>(epoch)) % (slack + 1);
-        return order_(row % blocks_) * options_.block + static_cast<std::int64_t>(offset);
+        const std::int64_t place = row % blocks_;
+        return (options_.sequential ? place : order_(place)) * options_.block +
+               static_cast<std::int64_t>(offset);
     }
 
     std::shared_ptr<const TokenStream> stream_;
@@ -64,6 +66,8 @@ std::unique_ptr<RowSource> make_window_rows(std::shared_ptr<const TokenStream> s
                                             const WindowOptions& options) {
     TEMPRA_CHECK(ConfigError, options.block >= 1, "window rows: a block of {} given, 1 needed",
                  options.block);
+    TEMPRA_CHECK(ConfigError, !(options.random && options.sequential),
+                 "window rows: random and sequential given, one of the two possible");
     TEMPRA_CHECK(ConfigError, stream->size() > options.block,
                  "window rows: the stream has {} tokens, a block of {} and its last label need {}",
                  stream->size(), options.block, options.block + 1);

@@ -18,6 +18,7 @@ from tempra.data.instruction_formats import FORMATS, Detection, ExampleReader, d
 from tempra.data.mixture import Mixture
 from tempra.data.prepare import Preparation
 from tempra.data.prepared import PreparedDataset
+from tempra.data.row_options import RowOptions
 from tempra.data.sample_order import SampleOrder
 from tempra.data.sequence_packer import PackedDocuments, SequencePacker
 from tempra.data.token_bin import read_token_bin_file, write_token_bin_file
@@ -55,6 +56,7 @@ __all__ = [
     "PreferencePair",
     "Preparation",
     "PreparedDataset",
+    "RowOptions",
     "SampleOrder",
     "SequencePacker",
     "TokenizedDataset",

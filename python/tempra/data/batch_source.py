@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +11,12 @@ from tempra import _core
 from tempra._core import ConfigError
 from tempra.data.batch import Batch, FixedRows
 from tempra.data.mixture import Mixture
-from tempra.data.sequence_packer import OVERLONG, STRATEGIES, Overlong, Strategy
+from tempra.data.row_options import PART_DOCUMENTS, Mode, Order, RowOptions
+from tempra.data.sample_order import SampleOrder
+from tempra.data.sequence_packer import Overlong, Strategy
 from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.token_shard import TokenShard
 
-Mode = Literal["blocks", "random"]
-
-# Some 200 million tokens, whose plan has about 20 MB.
-_PART_DOCUMENTS = 1 << 20
 _MASK = (1 << 64) - 1
 
 
@@ -35,6 +32,12 @@ class DataLoader:
     With packing, rows hold whole documents, which attention and positions never cross: see
     `SequencePacker`. Rows end where their documents end, or with `pad_token` are filled up to
     `block`. Documents are planned `part_documents` at a time, to bound memory.
+
+    `order` other than `shuffled` reads the same rows in every epoch: `sequential` as the text lies,
+    `shortest_first` packed documents by length. Such rows keep the documents' order, so `streaming`
+    then ends a row where the next document does not fit (a `window` of 1).
+
+    The sets of a `Mixture` are read by its own options where it has any, else all by these.
 
     Rows are numbered through all epochs, so a batch at the end of an epoch is filled up from the
     next one: none is short, nothing is dropped. Rank r of `world_size` reads the r-th of equal
@@ -53,11 +56,12 @@ class DataLoader:
         seed: int,
         mode: Mode = "blocks",
         packing: Strategy | None = None,
+        order: Order = "shuffled",
         overlong: Overlong = "split",
-        window: int = 1024,
+        window: int | None = None,
         longest_first: bool = False,
         pad_token: int | None = None,
-        part_documents: int = _PART_DOCUMENTS,
+        part_documents: int = PART_DOCUMENTS,
         rank: int = 0,
         world_size: int = 1,
         readahead: int = 3,
@@ -66,17 +70,18 @@ class DataLoader:
             raise ConfigError(
                 f"data loader: got batch_size {batch_size} and block {block}, needs at least 1"
             )
-        if mode not in ("blocks", "random"):
-            raise ConfigError(f"data loader: got mode {mode!r}, needs 'blocks' or 'random'")
-        if packing is not None and mode != "blocks":
-            raise ConfigError(
-                f"data loader: got mode {mode!r} with packing {packing!r}; packed rows hold whole "
-                "documents and start at none but their beginning"
-            )
-        self.dataset, self.batch_size, self.block = dataset, batch_size, block
-        self.seed, self.mode, self.packing = seed, mode, packing
-        self.overlong, self.window, self.longest_first = overlong, window, longest_first
-        self.pad_token, self.part_documents = pad_token, part_documents
+        self.dataset, self.batch_size, self.block, self.seed = dataset, batch_size, block, seed
+        self.options = RowOptions(
+            mode=mode,
+            packing=packing,
+            order=order,
+            overlong=overlong,
+            window=window,
+            longest_first=longest_first,
+            pad_token=pad_token,
+            part_documents=part_documents,
+        )
+        self._parts = self._row_sources()
         self._rows = self._row_source()
         self._reader = _core.BatchReader(self._rows, batch_size, rank, world_size, readahead)
 
@@ -91,12 +96,49 @@ class DataLoader:
 
     def epochs(self, batches: int) -> float:
         """How often the data has been read after that many batches."""
-        return self._rows.epochs(batches * self.batch_size)
+        rows = batches * self.batch_size
+        if len(self._parts) == 1:
+            return self._parts[0].epochs(rows)
+        return rows / self.rows_per_epoch
+
+    def epochs_by_source(self, batches: int) -> list[float]:
+        """How often each set of a mixture has been read after that many batches."""
+        read = self._rows_read(batches * self.batch_size)
+        return [part.epochs(rows) for part, rows in zip(self._parts, read, strict=True)]
+
+    def batches_for(self, epochs: float) -> int:
+        """How many batches it takes to read the data so often."""
+        low, high = 0, 1
+        while self.epochs(high) < epochs:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.epochs(middle) < epochs else (low, middle)
+        return high
 
     @property
     def rows_per_epoch(self) -> int:
-        """Rows of the first epoch; with `streaming` and mixtures, of others about as many."""
-        return round(1.0 / self._rows.epochs(1)) if self._rows.epochs(1) else 0
+        """Rows of the first epoch; with `streaming`, of others about as many.
+
+        An epoch of a mixture has as many rows as its sets have together, however they are shared.
+        """
+        return sum(self.rows_per_epoch_by_source)
+
+    @property
+    def rows_per_epoch_by_source(self) -> list[int]:
+        """Rows of the first epoch of each set."""
+        return [round(1.0 / part.epochs(1)) for part in self._parts]
+
+    def _rows_read(self, rows: int) -> list[int]:
+        """Return how many of the first `rows` rows came from each set."""
+        if not isinstance(self.dataset, Mixture):
+            return [rows]
+        quotas = self.dataset.quotas
+        cycle, rest = divmod(rows, sum(quotas))
+        places = SampleOrder(sum(quotas), self.seed, cycle)(np.arange(rest))
+        sources = np.searchsorted(np.cumsum(quotas), places, side="right")
+        begun = np.bincount(sources, minlength=len(quotas)).tolist()
+        return [cycle * quota + more for quota, more in zip(quotas, begun, strict=True)]
 
     @property
     def shards(self) -> list[TokenShard]:
@@ -114,21 +156,15 @@ class DataLoader:
             "seed": self.seed,
             "batch_size": self.batch_size,
             "block": self.block,
-            "random": int(self.mode == "random"),
+            **self.options.state_dict(),
             "tokens": len(self.dataset),
             "checksum": self._checksum(),
         }
-        if self.packing is not None:
-            state |= {
-                "packing": STRATEGIES.index(self.packing),
-                "overlong": OVERLONG.index(self.overlong),
-                "window": self.window,
-                "longest_first": int(self.longest_first),
-                "pad_token": -1 if self.pad_token is None else self.pad_token,
-                "part_documents": self.part_documents,
-            }
         if isinstance(self.dataset, Mixture):
             state |= {f"quota_{i}": quota for i, quota in enumerate(self.dataset.quotas)}
+            for i, options in enumerate(self.dataset.options):
+                own = {} if options is None else options.state_dict()
+                state |= {f"{name}_{i}": value for name, value in own.items()}
         return state
 
     def check_state(self, state: Mapping[str, int]) -> None:
@@ -154,32 +190,19 @@ class DataLoader:
     def _datasets(self) -> list[TokenizedDataset]:
         return self.dataset.datasets if isinstance(self.dataset, Mixture) else [self.dataset]
 
+    def _row_sources(self) -> list[_core.RowSource]:
+        datasets = self._datasets()
+        own = self.dataset.options if isinstance(self.dataset, Mixture) else [None]
+        # Sources of equal length are not to run through their documents in step.
+        return [
+            row_source(dataset, self.block, self.seed + number, options or self.options)
+            for number, (dataset, options) in enumerate(zip(datasets, own, strict=True))
+        ]
+
     def _row_source(self) -> _core.RowSource:
         if not isinstance(self.dataset, Mixture):
-            return self._rows_of(self.dataset, self.seed)
-        # Sources of equal length are not to run through their documents in step.
-        sources = [
-            self._rows_of(dataset, self.seed + number)
-            for number, dataset in enumerate(self.dataset.datasets)
-        ]
-        return _core.RowSource.mixed(sources, self.dataset.quotas, self.seed & _MASK)
-
-    def _rows_of(self, dataset: TokenizedDataset, seed: int) -> _core.RowSource:
-        if self.packing is None:
-            check_length(dataset, self.block, "training")
-            stream = dataset.stream(documents=False)
-            return _core.RowSource.windows(stream, self.block, seed & _MASK, self.mode == "random")
-        return _core.RowSource.packed(
-            dataset.stream(documents=True),
-            self.block,
-            self.packing,
-            self.overlong,
-            seed & _MASK,
-            self.window,
-            self.longest_first,
-            self.pad_token,
-            self.part_documents,
-        )
+            return self._parts[0]
+        return _core.RowSource.mixed(self._parts, self.dataset.quotas, self.seed & _MASK)
 
 
 class BatchIterator(Iterator[Batch]):
@@ -203,6 +226,44 @@ class BatchIterator(Iterator[Batch]):
         if state.get("cursor", -1) < 0:
             raise ConfigError(f"data state: cursor is {state.get('cursor')}, needs at least 0")
         self.cursor = state["cursor"]
+
+
+def row_source(
+    dataset: TokenizedDataset, block: int, seed: int, options: RowOptions
+) -> _core.RowSource:
+    """Return the rows of one data set."""
+    if options.packing is None:
+        check_length(dataset, block, "training")
+        return _core.RowSource.windows(
+            dataset.stream(documents=False),
+            block,
+            seed & _MASK,
+            random=options.mode == "random",
+            sequential=options.order == "sequential",
+        )
+    stream = dataset.stream(documents=True)
+    if options.order == "shuffled":
+        return _core.RowSource.packed(
+            stream,
+            block,
+            options.packing,
+            options.overlong,
+            seed & _MASK,
+            options.resolved_window,
+            options.longest_first,
+            options.pad_token,
+            options.part_documents,
+        )
+    return _core.RowSource.ordered(
+        stream,
+        block,
+        options.packing,
+        options.overlong,
+        options.resolved_window,
+        options.order == "shortest_first",
+        options.pad_token,
+        options.part_documents,
+    )
 
 
 def check_length(dataset: TokenizedDataset, block: int, purpose: str) -> None:

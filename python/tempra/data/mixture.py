@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tempra._core import ConfigError
+from tempra.data.row_options import RowOptions
 from tempra.data.token_dataset import TokenizedDataset
 
 # Rows of which every set of them has exactly its share; weights are rounded to 1 in so many.
@@ -17,6 +18,9 @@ class Mixture:
     By `weights`, in any unit; or by `temperature` T, where a data set of n tokens weighs
     n ** (1 / T): 1 reads all sets equally often, larger values read small ones more often, and as T
     grows all get the same share. Each set is read through its own epochs, in its own order.
+
+    `options` say how each set is cut or packed into rows, where they are not to be read all alike;
+    a batch may well have rows of both kinds.
     """
 
     def __init__(
@@ -25,6 +29,7 @@ class Mixture:
         *,
         weights: Sequence[float] | None = None,
         temperature: float | None = None,
+        options: Sequence[RowOptions | None] | None = None,
     ) -> None:
         self.datasets = list(datasets)
         if not 1 <= len(self.datasets) <= CYCLE_ROWS:
@@ -32,6 +37,11 @@ class Mixture:
                 f"mixture: got {len(self.datasets)} data sets, needs 1 to {CYCLE_ROWS}"
             )
         _check_one_tokenizer(self.datasets)
+        self.options = [None] * len(self.datasets) if options is None else list(options)
+        if len(self.options) != len(self.datasets):
+            raise ConfigError(
+                f"mixture: got options for {len(self.options)} of {len(self.datasets)} data sets"
+            )
         if weights is not None and temperature is not None:
             raise ConfigError("mixture: got weights and a temperature; give one of the two")
         if weights is None:

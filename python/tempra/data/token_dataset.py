@@ -73,7 +73,21 @@ class TokenizedDataset:
             return PreparedDataset(location).dataset(split)
         if not location.is_dir():
             raise FormatError(f"{location}: is no folder of token files")
-        return cls(sorted(location.glob("*.bin")), **options)
+        shards = sorted(location.glob("*.bin"))
+        if not shards:
+            raise FormatError(f"{location}: has no file that ends in .bin")
+        return cls(shards, **options)
+
+    @classmethod
+    def from_manifest(cls, manifest: str | PathLike[str], **options: Any) -> TokenizedDataset:
+        """Open the shards that a JSON list names: see `tempra.data.shard_manifest`."""
+        from tempra.data.shard_manifest import read_shard_manifest
+
+        entries = read_shard_manifest(Path(manifest))
+        opened = cls([path for path, _ in entries], **options)
+        for shard, (_, entry) in zip(opened.shards, entries, strict=True):
+            entry.check(shard)
+        return opened
 
     def stream(self, *, documents: bool) -> _core.TokenStream:
         """Return the native reader of these shards, which knows documents only where asked."""

@@ -125,7 +125,7 @@ class LanguageModelTrainer(Trainer):
             announce(line)
         source = training_batches(config, text)
         # Documents that never see another in training are measured in the same way.
-        self.packed = source.packing is not None
+        self.packed = source.options.packing is not None
         for line in describe_packing(source):
             announce(line)
         self.model = Transformer(sizes, seed=config.train.seed)

@@ -131,7 +131,8 @@ def describe_instructions(text: PreparedDataset) -> list[str]:
 
 def describe_packing(source: DataLoader) -> list[str]:
     """Return lines on packed sequences: how full they are, what became of long documents."""
-    if source.packing is None:
+    options = source.options
+    if options.packing is None:
         return []
     documents = tokens = overlong = excess = rejected = 0
     for shard in source.shards:
@@ -142,14 +143,14 @@ def describe_packing(source: DataLoader) -> list[str]:
         overlong += int(long.size)
         rejected += int(long.sum())
         excess += int(long.sum()) - source.block * int(long.size)
-    lost = {"split": 0, "truncate": excess, "reject": rejected}[source.overlong]
+    lost = {"split": 0, "truncate": excess, "reject": rejected}[options.overlong]
     rows = source.rows_per_epoch
     lines = [
-        f"packing     {source.packing}, {documents:,} documents in {rows:,} sequences an epoch, "
+        f"packing     {options.packing}, {documents:,} documents in {rows:,} sequences an epoch, "
         f"{100 * (tokens - lost) / (rows * source.block):.2f} % full"
     ]
     if overlong:
-        does = {"split": "split", "truncate": "truncated", "reject": "rejected"}[source.overlong]
+        does = {"split": "split", "truncate": "truncated", "reject": "rejected"}[options.overlong]
         lines.append(
             f"            {overlong:,} documents longer than {source.block} tokens {does}, "
             f"{lost:,} tokens lost"

@@ -36,6 +36,8 @@ struct WindowOptions {
     // SampleOrder(blocks, seed, epoch); where the stream is no multiple of `block`, each epoch
     // starts at another offset, so that the rest at the end is not always the same tokens.
     bool random = false;
+    // Instead of either: the blocks of each epoch as they follow one another in the stream.
+    bool sequential = false;
 };
 // ConfigError where the stream has no complete window.
 [[nodiscard]] std::unique_ptr<RowSource> make_window_rows(std::shared_ptr<const TokenStream> stream,
@@ -52,6 +54,22 @@ struct PackedRowOptions {
 // Documents packed into rows. ConfigError where there is nothing to pack.
 [[nodiscard]] std::unique_ptr<RowSource> make_packed_rows(std::shared_ptr<const TokenStream> stream,
                                                           const PackedRowOptions& options);
+
+// Documents packed one after the other, the same way in every epoch: an order of lessons. With
+// `streaming` and a window of 1, a row ends where the next document does not fit.
+struct OrderedRowOptions {
+    PackingOptions packing;  // its seed, epoch and in_order are ignored; best_fit has no order
+    std::optional<std::int32_t> pad_token;
+    // false: as they lie in the stream. true: the shortest first, those of equal length as they
+    // lie; all that are longer than a row come last.
+    bool shortest_first = false;
+    // Planned at a time. Memory is bounded by this and, for shortest_first, by the capacity; each
+    // part costs a pass over the lengths of all documents, which are nowhere kept.
+    std::int64_t part_documents = std::int64_t{1} << 20;
+};
+// ConfigError where there is nothing to pack, or the strategy keeps no order.
+[[nodiscard]] std::unique_ptr<RowSource> make_ordered_rows(
+    std::shared_ptr<const TokenStream> stream, const OrderedRowOptions& options);
 
 // Appends a row of a plan for documents `first_document`, ... of the stream. A document that goes
 // on in another row is still learned whole: the label of its last token here is its first one

@@ -39,6 +39,7 @@ struct PackingOptions {
     std::uint64_t epoch = 0;
     std::int64_t window = 1024;  // streaming: open rows at most
     bool longest_first = false;  // none: instead of shuffled
+    bool in_order = false;       // all but best_fit: documents as they are given, not shuffled
 };
 
 inline constexpr std::int64_t kLargestCapacity = std::int64_t{1} << 24;
