@@ -1,6 +1,7 @@
 // Token datasets in WDBX files, what such files hold, and checkpoints of the ABI program.
 #include <pybind11/numpy.h>
 
+#include <chrono>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -45,6 +46,22 @@ py::array_t<std::uint32_t> to_array(const std::vector<std::uint32_t>& tokens) {
     return py::array_t<std::uint32_t>(static_cast<py::ssize_t>(tokens.size()), tokens.data());
 }
 
+// Lets a signal, Ctrl-C above all, end a long write: what was there before then stays.
+class SignalCheck {
+  public:
+    void operator()() {
+        constexpr auto kInterval = std::chrono::milliseconds(50);
+        const auto now = std::chrono::steady_clock::now();
+        if (now - last_ < kInterval) return;
+        last_ = now;
+        const py::gil_scoped_acquire locked;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    }
+
+  private:
+    std::chrono::steady_clock::time_point last_;  // of the epoch: the first call checks
+};
+
 // A dataset that threads may share: every call holds the lock, and none holds the GIL for long.
 class DatasetHandle {
     // Before their uses, which need their return types.
@@ -85,14 +102,14 @@ class DatasetHandle {
 
     void save() {
         change([&] {
-            dataset_.save();
+            dataset_.save(SignalCheck());
             return 0;
         });
     }
 
     std::int64_t export_token_bin(const py::object& destination, std::int64_t max_tokens) {
         const std::string name = to_path(destination);
-        return locked([&] { return dataset_.export_token_bin(name, max_tokens); });
+        return locked([&] { return dataset_.export_token_bin(name, max_tokens, SignalCheck()); });
     }
 
     py::array_t<std::uint32_t> collect(std::int64_t max_tokens) {
@@ -219,6 +236,7 @@ py::dict describe_wdbx(const py::object& path) {
     found["records"] = layout.ids.count();
     found["dimension"] = layout.header.dimension;
     found["distance_metric"] = layout.header.distance_metric;
+    found["compression"] = layout.header.compression;
     found["created_at"] = layout.header.created_at;
     found["modified_at"] = layout.header.modified_at;
     found["largest_id"] = layout.ids.largest();
@@ -232,29 +250,60 @@ py::dict describe_wdbx(const py::object& path) {
     return found;
 }
 
-// --- checkpoints ----------------------------------------------------------------------------
+// --- records and checkpoints ----------------------------------------------------------------
 
-// Copied: the file's numbers are not aligned.
-py::array_t<float> to_floats(std::span<const std::byte> bytes) {
-    py::array_t<float> values(static_cast<py::ssize_t>(bytes.size() / sizeof(float)));
-    if (!bytes.empty()) std::memcpy(values.mutable_data(), bytes.data(), bytes.size());
+// Floats as they lie in a mapped file that `owner` keeps open: read-only and not aligned.
+py::array to_floats(std::span<const std::byte> bytes, const py::object& owner) {
+    const auto count = static_cast<py::ssize_t>(bytes.size() / sizeof(float));
+    py::array values(py::dtype("float32"), {count}, {}, bytes.data(), owner);
+    py::detail::array_proxy(values.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return values;
 }
 
+template <class Held>
+py::capsule to_owner(std::unique_ptr<Held> held) {
+    return py::capsule(held.release(), [](void* file) { delete static_cast<Held*>(file); });
+}
+
+// Walks the records of any container.
+class RecordIterator {
+  public:
+    explicit RecordIterator(const py::object& path)
+        : RecordIterator([name = to_path(path)] {
+              const py::gil_scoped_release unlocked;
+              return std::make_unique<data::WdbxFile>(name);
+          }()) {}
+
+    py::tuple next() {
+        data::WdbxRecord record;
+        if (!cursor_.next(record)) throw py::stop_iteration();
+        return py::make_tuple(record.id, to_floats(record.vector, owner_),
+                              py::bytes(reinterpret_cast<const char*>(record.metadata.data()),
+                                        record.metadata.size()));
+    }
+
+  private:
+    explicit RecordIterator(std::unique_ptr<data::WdbxFile> file)
+        : cursor_(file->records()), owner_(to_owner(std::move(file))) {}
+
+    data::WdbxRecordCursor cursor_;
+    py::capsule owner_;
+};
+
 py::dict read_abi_checkpoint(const py::object& path) {
-    const std::string name = to_path(path);
-    const data::AbiCheckpointFile file(name);
-    const data::AbiCheckpoint& contents = file.contents();
+    auto file = std::make_unique<data::AbiCheckpointFile>(to_path(path));
+    const data::AbiCheckpoint contents = file->contents();
+    const py::capsule owner = to_owner(std::move(file));
     py::dict found;
     found["format"] = contents.has_moments ? "ABLC" : "ABIC";
     found["step"] = contents.step;
     found["timestamp"] = contents.timestamp;
-    found["weights"] = to_floats(contents.weights);
+    found["weights"] = to_floats(contents.weights, owner);
     if (contents.has_moments) {
         found["epoch"] = contents.epoch;
         found["tokens_processed"] = contents.tokens_processed;
-        found["first_moments"] = to_floats(contents.first_moments);
-        found["second_moments"] = to_floats(contents.second_moments);
+        found["first_moments"] = to_floats(contents.first_moments, owner);
+        found["second_moments"] = to_floats(contents.second_moments, owner);
     }
     return found;
 }
@@ -267,7 +316,7 @@ void bind_conversions(py::module_& module) {
             const std::string from = to_path(source), to = to_path(destination);
             const data::ExistingFile existing = to_existing(mode);
             const py::gil_scoped_release unlocked;
-            return data::token_bin_to_wdbx(from, to, block_tokens, existing);
+            return data::token_bin_to_wdbx(from, to, block_tokens, existing, SignalCheck());
         },
         py::arg("source"), py::arg("destination"),
         py::arg("block_tokens") = data::kDefaultBlockTokens, py::kw_only(),
@@ -277,7 +326,7 @@ void bind_conversions(py::module_& module) {
         [](const py::object& source, const py::object& destination, std::int64_t max_tokens) {
             const std::string from = to_path(source), to = to_path(destination);
             const py::gil_scoped_release unlocked;
-            return data::wdbx_to_token_bin(from, to, max_tokens);
+            return data::wdbx_to_token_bin(from, to, max_tokens, SignalCheck());
         },
         py::arg("source"), py::arg("destination"), py::arg("max_tokens") = 0,
         "Writes the tokens of a WDBX token dataset as a token-bin; how many tokens.");
@@ -317,8 +366,13 @@ void bind_wdbx(py::module_& module) {
     bind_dataset(module);
     module.def("describe_wdbx", &describe_wdbx, py::arg("path"),
                "What a WDBX file holds, every checksum and structure verified.");
+    py::class_<RecordIterator>(module, "WdbxRecordIterator",
+                               "Records of a WDBX file: id, vector and bytes of metadata.")
+        .def(py::init<const py::object&>(), py::arg("path"))
+        .def("__iter__", [](const py::object& self) { return self; })
+        .def("__next__", &RecordIterator::next);
     module.def("read_abi_checkpoint", &read_abi_checkpoint, py::arg("path"),
-               "Counters and flat arrays of an ABIC or ABLC file.");
+               "Counters of an ABIC or ABLC file, and its flat arrays mapped from it.");
 }
 
 }  // namespace tempra::python

@@ -679,6 +679,14 @@ class WdbxTokenDataset:
     @property
     def token_count(self) -> int: ...
 
+class WdbxRecordIterator:
+    """
+    Records of a WDBX file: id, vector and bytes of metadata.
+    """
+    def __init__(self, path: typing.Any) -> None: ...
+    def __iter__(self) -> typing.Any: ...
+    def __next__(self) -> tuple: ...
+
 def absolute(x: Tensor) -> Tensor:
     """
     |x|.
@@ -1247,7 +1255,7 @@ def publish_directory(temporary: typing.Any, final: typing.Any) -> None:
 
 def read_abi_checkpoint(path: typing.Any) -> dict:
     """
-    Counters and flat arrays of an ABIC or ABLC file.
+    Counters of an ABIC or ABLC file, and its flat arrays mapped from it.
     """
 
 def read_safetensors(path: typing.Any) -> tuple:

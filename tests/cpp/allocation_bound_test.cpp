@@ -92,7 +92,9 @@ TEST(AllocationBound, TheCountItselfWorks) {
 }
 
 TEST(AllocationBound, AbiCheckpoint) { check("abi_checkpoint", parse_abi_checkpoint); }
+TEST(AllocationBound, JsonHeader) { check("json_header", parse_json_header); }
 TEST(AllocationBound, Safetensors) { check("safetensors", parse_safetensors); }
+TEST(AllocationBound, TokenBin) { check("token_bin", parse_token_bin); }
 TEST(AllocationBound, TokenBinSidecar) { check("token_bin_sidecar", parse_token_bin_sidecar); }
 TEST(AllocationBound, TokenBlock) { check("token_block", parse_token_block); }
 TEST(AllocationBound, WdbxV2) { check("wdbx_v2", parse_wdbx_v2); }

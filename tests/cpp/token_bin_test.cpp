@@ -83,11 +83,13 @@ TEST_F(TokenBinTest, ErrorsNameTheFile) {
     write_text(path_, "12345");
     EXPECT_EQ(error_of<FormatError>([&] { TokenBinReader reader(path_); }),
               path_ +
-                  ": 5 bytes are not a whole number of u32 tokens (4 bytes each); the file is cut "
+                  ": InvalidFormat: 5 bytes are not a whole number of u32 tokens (4 bytes each); "
+                  "the file is cut "
                   "short or of another format");
     EXPECT_EQ(error_of<FormatError>([&] { TokenBinReader reader(path_, DType::u16); }),
               path_ +
-                  ": 5 bytes are not a whole number of u16 tokens (2 bytes each); the file is cut "
+                  ": InvalidFormat: 5 bytes are not a whole number of u16 tokens (2 bytes each); "
+                  "the file is cut "
                   "short or of another format");
     EXPECT_EQ(error_of<DtypeError>([&] { TokenBinReader reader(path_, DType::i64); }),
               "token-bin: dtype i64 given, u32 or u16 needed");

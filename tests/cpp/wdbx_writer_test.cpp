@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <stdexcept>
 
 #include "platform/files.h"
 #include "wdbx_bytes.h"
@@ -59,12 +60,17 @@ TEST_F(WdbxWriterTest, CopiesAFileByteForByte) {
 
 TEST_F(WdbxWriterTest, KeepsWhatElseAFileHolds) {
     const std::string index = numbers({0, 0, 1, 0});
-    std::string file = make_v3(
-        {{1, name_block("mine")}, {2, record(9, {1, 2}, "m")}, {4, index}, {5, "line"}, {77, "?"}},
-        1, 2);
+    std::string file = make_v3({{1, name_block("mine") + "after"},
+                                {2, record(9, {1, 2}, "m")},
+                                {4, index},
+                                {5, "line"},
+                                {77, "?"}},
+                               1, 2);
     set(file, 32, std::int64_t{111});
     set(file, 40, std::int64_t{222});
+    set(file, 6, std::uint16_t{0xA500 | 64 | 32 | 7});
     file[60] = 1;
+    file[61] = 3;
     set(file, 64, std::uint64_t{0x1122334455667788});
     write_text(path_, repaired_v3(file));
     const std::string copy = folder_ / "copy.wdbx";
@@ -82,7 +88,9 @@ TEST_F(WdbxWriterTest, KeepsWhatElseAFileHolds) {
     EXPECT_EQ(layout.header.modified_at, 222);
     EXPECT_EQ(layout.header.distance_metric, 1);
     EXPECT_EQ(layout.header.uuid[0], std::byte{0x88});
-    EXPECT_EQ(layout.header.flags, 7 | 8 | 16);
+    EXPECT_EQ(layout.header.compression, 3);
+    // Of what sections there are the file itself is asked.
+    EXPECT_EQ(layout.header.flags, 0xA500 | 64 | 16 | 8 | 7);
     std::vector<std::uint16_t> types;
     for (const WdbxSection& section : layout.sections) types.push_back(section.type);
     EXPECT_EQ(types, (std::vector<std::uint16_t>{1, 2, 3, 4, 5, 77}));
@@ -90,6 +98,7 @@ TEST_F(WdbxWriterTest, KeepsWhatElseAFileHolds) {
         const auto bytes = found.bytes(*layout.find(type));
         return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     };
+    EXPECT_EQ(text(1), name_block("mine") + "after");
     EXPECT_EQ(text(2), record(9, {1, 2}, "m") + record(10, {3, 4}, "n"));
     EXPECT_EQ(text(4), index);
     EXPECT_EQ(text(5), "line");
@@ -114,6 +123,59 @@ TEST_F(WdbxWriterTest, ANaNsPayloadSurvives) {
     EXPECT_EQ(record.id, 0U);
 }
 
+// Version 2 says "compressed" with another bit, and what its other bits say is not repeated.
+TEST_F(WdbxWriterTest, FlagsOfVersion2) {
+    std::string file =
+        make_v2(16 | 2, 1, 2, name_block("old") + vector_block(1, record(9, {1, 2}, "m")));
+    file[37] = 3;
+    write_text(path_, repaired_v2(file));
+    const WdbxFile source(path_);
+    const std::string copy = folder_ / "copy.wdbx";
+    WdbxWriter writer(copy, contents_of(source));
+    writer.append_all(source);
+    writer.commit();
+    const WdbxFile found(copy);
+    EXPECT_EQ(found.layout().header.flags, 64 | 7);
+    EXPECT_EQ(found.layout().header.compression, 3);
+    EXPECT_EQ(found.layout().name, "old");
+}
+
+TEST_F(WdbxWriterTest, MarksThatNoReaderWouldAccept) {
+    WdbxContents contents;
+    contents.header.distance_metric = 4;
+    EXPECT_EQ(error_of<FormatError>([&] { WdbxWriter(path_, contents); }),
+              path_ + ": CorruptedData: distance metric 4 is unknown");
+    contents.header.distance_metric = 0;
+    contents.header.compression = 1;
+    EXPECT_EQ(error_of<FormatError>([&] { WdbxWriter(path_, contents); }),
+              path_ + ": UnsupportedCompression: compressed with lz4, which cannot be read");
+    EXPECT_TRUE(folder_.names().empty());
+}
+
+// As when a person presses Ctrl-C: at any moment before the rename, the old file stays.
+TEST_F(WdbxWriterTest, AnInterruptionKeepsTheOldFile) {
+    WdbxWriter(path_).commit();
+    const std::string old = read_text(path_);
+    int last = 0;
+    for (int moment = 1; last == 0; ++moment) {
+        int calls = 0;
+        try {
+            WdbxWriter writer(path_);
+            writer.set_check([&] {
+                if (++calls == moment) throw std::runtime_error("interrupted");
+            });
+            append(writer, 1, {1}, std::string(5 << 20, 'm'));
+            writer.commit();
+            last = moment;
+        } catch (const std::runtime_error&) {
+            EXPECT_EQ(read_text(path_), old);
+        }
+        EXPECT_EQ(folder_.names(), std::vector<std::string>{"a.wdbx"});
+    }
+    EXPECT_GE(last, 3);
+    EXPECT_EQ(WdbxFile(path_).layout().ids.count(), 1U);
+}
+
 TEST_F(WdbxWriterTest, LongNamesAreCut) {
     WdbxContents contents;
     contents.name = std::string(70'000, 'n');
@@ -136,6 +198,7 @@ TEST_F(WdbxWriterTest, LargeRecordsInPieces) {
         writer.commit();
         EXPECT_THROW(writer.commit(), Error);
         EXPECT_THROW(append(writer, 3, {3}, ""), Error);
+        EXPECT_THROW(writer.set_check({}), Error);
     }
     WdbxWriter whole_records(folder_ / "b");
     append(whole_records, 1, {1}, metadata);

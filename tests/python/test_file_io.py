@@ -218,7 +218,7 @@ def test_token_bin_errors(tmp_path: Path) -> None:
         writer.append(np.array([-1]))
     assert os.listdir(tmp_path) == []
     path.write_bytes(b"12345")
-    with pytest.raises(tempra.FormatError, match="5 bytes are not a whole number of u32 tokens"):
+    with pytest.raises(tempra.FormatError, match="InvalidFormat: 5 bytes are not a whole number"):
         _core.read_token_bin(path)
     with pytest.raises(tempra.DtypeError, match="u32 or u16 needed"):
         _core.read_token_bin(path, "i64")

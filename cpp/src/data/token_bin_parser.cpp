@@ -17,10 +17,11 @@ void check_token_dtype(DType dtype) {
 std::int64_t parse_token_bin(std::int64_t size, DType dtype, const std::string& source) {
     check_token_dtype(dtype);
     const std::int64_t width = size_of(dtype);
-    TEMPRA_CHECK(FormatError, size % width == 0,
-                 "{}: {} bytes are not a whole number of {} tokens ({} bytes each); the file is "
-                 "cut short or of another format",
-                 source, size, dtype, width);
+    TEMPRA_CHECK(
+        FormatError, size % width == 0,
+        "{}: InvalidFormat: {} bytes are not a whole number of {} tokens ({} bytes each); the "
+        "file is cut short or of another format",
+        source, size, dtype, width);
     return size / width;
 }
 

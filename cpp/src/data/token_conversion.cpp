@@ -8,7 +8,8 @@
 namespace tempra::data {
 
 std::int64_t token_bin_to_wdbx(const std::string& source, const std::string& destination,
-                               std::int64_t block_tokens, ExistingFile existing) {
+                               std::int64_t block_tokens, ExistingFile existing,
+                               const io::WriteCheck& check) {
     if (existing == ExistingFile::fail && platform::exists(destination)) {
         throw IoError(format("{}: exists already; replace it or append to it (mode)", destination),
                       EEXIST);
@@ -17,16 +18,16 @@ std::int64_t token_bin_to_wdbx(const std::string& source, const std::string& des
                                    ? WdbxTokenDataset(destination)
                                    : WdbxTokenDataset::create(destination);
     const std::int64_t tokens = dataset.import_token_bin(source, block_tokens);
-    dataset.save();
+    dataset.save(check);
     return tokens;
 }
 
 std::int64_t wdbx_to_token_bin(const std::string& source, const std::string& destination,
-                               std::int64_t max_tokens) {
+                               std::int64_t max_tokens, const io::WriteCheck& check) {
     if (!platform::exists(source)) {
         throw IoError(format("open {}: No such file or directory", source), ENOENT);
     }
-    return WdbxTokenDataset(source).export_token_bin(destination, max_tokens);
+    return WdbxTokenDataset(source).export_token_bin(destination, max_tokens, check);
 }
 
 }  // namespace tempra::data

@@ -26,13 +26,16 @@ namespace v3 {
 inline constexpr std::int64_t kHeaderBytes = 80, kEntryBytes = 32, kFooterBytes = 40;
 inline constexpr std::string_view kFooterMarker = "END3";
 inline constexpr std::uint16_t kHasDirectory = 1, kHasMetadata = 2, kHasVectors = 4, kHasIndex = 8,
-                               kHasLineage = 16, kHasDistributed = 32, kEncrypted = 128;
+                               kHasLineage = 16, kHasDistributed = 32, kCompressed = 64,
+                               kEncrypted = 128;
+// What of a file's flags is kept when it is written again; the others follow from its sections.
+inline constexpr std::uint16_t kKept = 0xFF00 | kCompressed;
 }  // namespace v3
 
 namespace v2 {
 inline constexpr std::int64_t kHeaderBytes = 64, kFooterBytes = 32;
 inline constexpr std::string_view kFooterMarker{"END\0", 4};
-inline constexpr std::uint16_t kHasBloomFilter = 1, kEncrypted = 8;
+inline constexpr std::uint16_t kHasBloomFilter = 1, kEncrypted = 8, kCompressed = 16;
 inline constexpr std::int64_t kBloomBlockBytes = 8, kVectorBlockBytes = 16, kIndexBlockBytes = 4;
 inline constexpr std::uint8_t kBloomBlock = 2, kIndexBlock = 3, kVectorBlock = 4;
 }  // namespace v2

@@ -272,7 +272,8 @@ std::vector<std::uint32_t> WdbxTokenDataset::collect(std::int64_t max_tokens) co
 }
 
 std::int64_t WdbxTokenDataset::export_token_bin(const std::string& destination,
-                                                std::int64_t max_tokens) const {
+                                                std::int64_t max_tokens,
+                                                const io::WriteCheck& check) const {
     check_limit(max_tokens);
     const std::string sidecar = destination + std::string(kSidecarSuffix);
     TEMPRA_CHECK(FormatError, !platform::exists(sidecar),
@@ -281,6 +282,7 @@ std::int64_t WdbxTokenDataset::export_token_bin(const std::string& destination,
                  sidecar);
     std::int64_t left = max_tokens == 0 ? std::numeric_limits<std::int64_t>::max() : max_tokens;
     io::AtomicFile file(destination, io::AtomicFile::Checksum::skip);
+    file.set_check(check);
     Cursor cursor(*this);
     for (Block block; left > 0 && cursor.next(block);) {
         const std::int64_t count = std::min(block.token_count, left);
@@ -293,11 +295,12 @@ std::int64_t WdbxTokenDataset::export_token_bin(const std::string& destination,
     return file.commit().bytes / 4;
 }
 
-void WdbxTokenDataset::save() {
+void WdbxTokenDataset::save(const io::WriteCheck& check) {
     if (!has_unsaved()) return;
     State& state = *state_;
     {
         WdbxWriter writer(state.path, state.file ? contents_of(*state.file) : WdbxContents());
+        writer.set_check(check);
         if (state.file) writer.append_all(*state.file);
         Cursor cursor(*this);
         for (Block block; cursor.state_->next_addition(block);) write_block(writer, block);

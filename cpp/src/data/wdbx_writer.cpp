@@ -23,9 +23,10 @@ struct Entry {
     std::uint32_t crc32 = 0, item_count = 0;
 };
 
-std::uint16_t flags_of(const std::vector<WdbxExtraSection>& extra_sections) {
-    std::uint16_t flags = v3::kHasDirectory | v3::kHasMetadata | v3::kHasVectors;
-    for (const WdbxExtraSection& section : extra_sections) {
+std::uint16_t flags_of(const WdbxContents& contents) {
+    constexpr std::uint16_t kAlways = v3::kHasDirectory | v3::kHasMetadata | v3::kHasVectors;
+    auto flags = static_cast<std::uint16_t>(kAlways | (contents.header.flags & v3::kKept));
+    for (const WdbxExtraSection& section : contents.extra_sections) {
         switch (section.type) {
             case wdbx_section::kVectorIndex: flags |= v3::kHasIndex; break;
             case wdbx_section::kLineage: flags |= v3::kHasLineage; break;
@@ -45,6 +46,7 @@ struct WdbxWriter::State {
         TEMPRA_CHECK(FormatError, extras <= kMaxSections - 3,
                      "{}: PayloadTooLarge: {} sections beside the usual three, at most {} fit",
                      path, extras, kMaxSections - 3);
+        check_stored_as_floats(contents.header, false, path);
     }
 
     [[nodiscard]] std::int64_t directory_bytes() const {
@@ -63,6 +65,7 @@ struct WdbxWriter::State {
         open_section();
         file.write(&length, sizeof length);
         file.write(contents.name.data(), name_bytes);
+        write(contents.after_name);
         close_section(wdbx_section::kMetadata, 0, 1);
         open_section();
     }
@@ -122,7 +125,7 @@ struct WdbxWriter::State {
         std::byte* out = header.data();
         std::memcpy(out, kMagic.data(), kMagic.size());
         store(out, 4, std::uint16_t{3});
-        store(out, 6, flags_of(contents.extra_sections));
+        store(out, 6, flags_of(contents));
         store(out, 8, static_cast<std::uint16_t>(v3::kHeaderBytes));
         store(out, 10, static_cast<std::uint16_t>(entries.size()));
         store(out, 16, v3::kHeaderBytes);
@@ -132,6 +135,7 @@ struct WdbxWriter::State {
         store(out, 48, ids.count());
         store(out, 56, static_cast<std::uint32_t>(dimension));
         store(out, 60, given.distance_metric);
+        store(out, 61, given.compression);
         std::memcpy(out + 64, given.uuid.data(), given.uuid.size());
         return header;
     }
@@ -186,7 +190,14 @@ struct WdbxWriter::State {
 
 WdbxContents contents_of(const WdbxFile& file) {
     const WdbxLayout& layout = file.layout();
-    WdbxContents contents{layout.name, layout.header, {}};
+    const Bytes name = file.bytes(*layout.find(wdbx_section::kMetadata));
+    const Bytes after_name =
+        name.subspan(static_cast<size_t>(kNameLengthBytes) + layout.name.size());
+    WdbxContents contents{layout.name, after_name, layout.header, {}};
+    if (layout.header.version == 2) {  // whose flags mean other things
+        const bool compressed = (layout.header.flags & v2::kCompressed) != 0;
+        contents.header.flags = compressed ? v3::kCompressed : std::uint16_t{0};
+    }
     for (const WdbxSection& section : layout.sections) {
         if (section.type == wdbx_section::kMetadata || section.type == wdbx_section::kVectors ||
             section.type == wdbx_section::kBloomFilter) {
@@ -272,6 +283,11 @@ void WdbxWriter::append_all(const WdbxFile& file) {
     for (std::int64_t done = 0; done < std::ssize(records); done += kPieceBytes) {
         state_->write(slice(records, done, std::min(kPieceBytes, std::ssize(records) - done)));
     }
+}
+
+void WdbxWriter::set_check(io::WriteCheck check) {
+    TEMPRA_CHECK(Error, state_ != nullptr, "set_check: this file was already committed");
+    state_->file.set_check(std::move(check));
 }
 
 io::WrittenFile WdbxWriter::commit() {

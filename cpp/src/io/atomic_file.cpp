@@ -6,6 +6,7 @@
 #include <cstring>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "platform/files.h"
@@ -91,8 +92,13 @@ struct AtomicFile::State {
         }
     }
 
+    void check_in() const {
+        if (check) check();
+    }
+
     void flush() {
         if (pieces.empty()) return;
+        check_in();
         file.write_gathered(pieces);
         pieces.clear();
         buffer.clear();
@@ -107,6 +113,7 @@ struct AtomicFile::State {
     std::vector<std::span<const std::byte>> pieces;
     size_t gathered_bytes = 0;
     std::vector<std::byte> buffer;
+    WriteCheck check;
     WrittenFile written;
     bool renamed = false;
 };
@@ -124,6 +131,7 @@ void AtomicFile::write(const void* data, std::int64_t size) {
     state.count(data, size);
     if (state.buffer.size() + static_cast<size_t>(size) > kBufferBytes) state.flush();
     if (static_cast<size_t>(size) >= kBufferBytes) {
+        state.check_in();
         state.file.write(data, size);
         return;
     }
@@ -165,6 +173,11 @@ void AtomicFile::replace_zeros(std::int64_t offset, const void* data, std::int64
     written.crc32 = crc32_combine(difference, written.crc32, written.bytes - offset - size);
 }
 
+void AtomicFile::set_check(WriteCheck check) {
+    TEMPRA_CHECK(Error, state_ != nullptr, "set_check: this file was already committed");
+    state_->check = std::move(check);
+}
+
 std::int64_t AtomicFile::bytes_written() const noexcept {
     return state_ == nullptr ? 0 : state_->written.bytes;
 }
@@ -179,6 +192,7 @@ WrittenFile AtomicFile::commit() {
     state->flush();
     state->file.sync();
     state->file.close();
+    state->check_in();
     platform::rename_path(state->temporary, state->path);
     state->renamed = true;
     // Should this fail the new file is in place and whole, though perhaps not yet durable.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 from tempra._core import ConfigError, FormatError
@@ -21,9 +25,24 @@ def convert(
         raise FormatError(f"{source}: no such file")
     if destination.exists() and destination.samefile(source):
         raise ConfigError(f"convert: {destination} is the source itself")
-    if _is_wdbx(source):
-        return _to_token_bin(source, destination, mode, block_tokens, max_tokens)
-    return _to_wdbx(source, destination, mode, block_tokens, max_tokens)
+    with _terminated_as_interrupted():
+        if _is_wdbx(source):
+            return _to_token_bin(source, destination, mode, block_tokens, max_tokens)
+        return _to_wdbx(source, destination, mode, block_tokens, max_tokens)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, so that nothing is left beside the destination."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _is_wdbx(path: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tempra import _core
 from tempra._core import FormatError
@@ -27,7 +28,7 @@ from tempra.data.wdbx import WdbxTokenDataset
 _SHOWN_TENSORS = 12
 _SHOWN_TOKENS = 16
 _SHOWN_CHARACTERS = 200
-_SCAN_TOKENS = 1 << 22
+_SCAN_NUMBERS = 1 << 18
 _SEARCHED_BLOCKS = 4
 _SECTION_NAMES = {
     1: "metadata",
@@ -199,9 +200,25 @@ def _add_beginning(
 
 def _extremes(shard: TokenShard) -> tuple[int, int]:
     parts = [
-        shard.tokens[start : start + _SCAN_TOKENS] for start in range(0, len(shard), _SCAN_TOKENS)
+        (int(part.min()), int(part.max())) for part in _read_pieces(shard.path, shard.tokens.dtype)
     ]
-    return min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
+    return min(low for low, _ in parts), max(high for _, high in parts)
+
+
+def _read_pieces(
+    path: Path, dtype: np.dtype[Any], start: int = 0, count: int = -1
+) -> Iterator[NDArray[Any]]:
+    """Read numbers from byte `start` into one small buffer: a mapped file would stay in memory."""
+    buffer = np.empty(_SCAN_NUMBERS, dtype=dtype)
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while count:
+            wanted = len(buffer) if count < 0 else min(count, len(buffer))
+            found = (file.readinto(buffer[:wanted].data) or 0) // dtype.itemsize
+            if found == 0:
+                return
+            count = count - found if count > 0 else count
+            yield buffer[:found]
 
 
 # WDBX
@@ -267,7 +284,13 @@ def _inspect_abi_checkpoint(path: Path) -> Inspection:
             f"epoch {found.epoch}, {found.tokens_processed:,} tokens, "
             f"{found.first_moments.size:,} and {found.second_moments.size:,} moments"
         )
-    finite = bool(np.isfinite(found.weights).all())
+    # The arrays are what the file ends with.
+    start = path.stat().st_size - sum(
+        0 if array is None else array.nbytes
+        for array in (found.weights, found.first_moments, found.second_moments)
+    )
+    pieces = _read_pieces(path, found.weights.dtype, start, found.weights.size)
+    finite = all(bool(np.isfinite(piece).all()) for piece in pieces)
     facts["finite"] = finite
     lines.append("all weights are finite" if finite else "some weights are NaN or infinite")
     kind = "ABI checkpoint, weights and moments" if found.epoch is not None else "ABI checkpoint"

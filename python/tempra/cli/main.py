@@ -73,7 +73,13 @@ def _dispatch(given: list[str]) -> int:
 def _run(verb: Verb, given: list[str]) -> int:
     from cyclopts import App, CycloptsError
 
-    root = App(name="tempra", help_format="plaintext", version_flags=[])
+    # An interruption is reported by `main`, with an exit code of its own.
+    root = App(
+        name="tempra",
+        help_format="plaintext",
+        version_flags=[],
+        suppress_keyboard_interrupt=False,
+    )
     root.command(import_module(verb.module).app, name=given[0])
     try:
         result = root(given, exit_on_error=False, print_error=False, result_action="return_value")

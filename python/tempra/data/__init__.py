@@ -30,7 +30,12 @@ from tempra.data.tokenizer import (
     load_tokenizer,
     save_tokenizer,
 )
-from tempra.data.wdbx import WdbxTokenDataset, token_bin_to_wdbx, wdbx_to_token_bin
+from tempra.data.wdbx import (
+    WdbxTokenDataset,
+    read_wdbx_records,
+    token_bin_to_wdbx,
+    wdbx_to_token_bin,
+)
 
 __all__ = [
     "FORMATS",
@@ -69,6 +74,7 @@ __all__ = [
     "parse_instruction_dataset",
     "read_abi_checkpoint",
     "read_token_bin_file",
+    "read_wdbx_records",
     "save_tokenizer",
     "stream_examples",
     "token_bin_to_wdbx",

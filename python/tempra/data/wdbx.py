@@ -42,6 +42,17 @@ def wdbx_to_token_bin(source: Path, destination: Path, max_tokens: int = 0) -> i
     return _core.wdbx_to_token_bin(source, destination, _count(max_tokens))
 
 
+def read_wdbx_records(
+    path: Path,
+) -> Iterator[tuple[int, NDArray[np.float32], bytes]]:
+    """Walk the records of any WDBX file: id, vector and metadata.
+
+    The whole file is verified first. Vectors are read-only views of the mapped file, which is not
+    aligned; `numpy.array` copies one.
+    """
+    return _core.WdbxRecordIterator(path)
+
+
 class WdbxTokenDataset:
     """Blocks of tokens, each with an optional text, in a WDBX file; a new file where there is none.
 

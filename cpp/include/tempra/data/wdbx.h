@@ -121,8 +121,10 @@ struct WdbxExtraSection {
 };
 
 struct WdbxContents {
-    std::string name = "token_dataset";  // cut at 65535 bytes
-    // Times, uuid and distance metric are written, the rest follows from the records.
+    std::string name = "token_dataset";     // cut at 65535 bytes
+    std::span<const std::byte> after_name;  // ignored by readers; must outlive the writer
+    // Times, uuid, distance metric, the mark of "delta" compression (whose payload is plain floats)
+    // and the flags that say nothing of sections are written, the rest follows from the records.
     WdbxHeader header;
     std::vector<WdbxExtraSection> extra_sections;
 };
@@ -149,6 +151,7 @@ class WdbxWriter {
     // All records of a file.
     void append_all(const WdbxFile& file);
     [[nodiscard]] std::uint64_t record_count() const noexcept;
+    void set_check(io::WriteCheck check);
     // FormatError when an id was given twice.
     io::WrittenFile commit();
 

@@ -70,12 +70,12 @@ class WdbxTokenDataset {
     // The stream's first `max_tokens` tokens; all when it is 0.
     [[nodiscard]] std::vector<std::uint32_t> collect(std::int64_t max_tokens = 0) const;
     // Writes them as a token-bin (u32); how many.
-    std::int64_t export_token_bin(const std::string& destination,
-                                  std::int64_t max_tokens = 0) const;
+    std::int64_t export_token_bin(const std::string& destination, std::int64_t max_tokens = 0,
+                                  const io::WriteCheck& check = {}) const;
 
     // Writes the file, whole or not at all. Without anything unsaved, nothing is written, unless
     // there is no file yet.
-    void save();
+    void save(const io::WriteCheck& check = {});
 
   private:
     struct State;
@@ -90,12 +90,13 @@ enum class ExistingFile { fail, replace, append };
 // them to one; how many. IoError when the destination exists and `existing` is fail.
 std::int64_t token_bin_to_wdbx(const std::string& source, const std::string& destination,
                                std::int64_t block_tokens = kDefaultBlockTokens,
-                               ExistingFile existing = ExistingFile::fail);
+                               ExistingFile existing = ExistingFile::fail,
+                               const io::WriteCheck& check = {});
 
 // Writes the first `max_tokens` tokens of a token dataset, all when it is 0, as a token-bin (u32);
 // how many. An existing destination is replaced; one with a sidecar is refused, because the sidecar
 // would then be wrong.
 std::int64_t wdbx_to_token_bin(const std::string& source, const std::string& destination,
-                               std::int64_t max_tokens = 0);
+                               std::int64_t max_tokens = 0, const io::WriteCheck& check = {});
 
 }  // namespace tempra::data

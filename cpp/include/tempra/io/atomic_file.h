@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,6 +13,10 @@ struct WrittenFile {
     std::int64_t bytes = 0;
     std::uint32_t crc32 = 0;
 };
+
+// Called now and then while a file is written; what it throws ends the writing as a failing disk
+// would: the destination is untouched and nothing is left beside it.
+using WriteCheck = std::function<void()>;
 
 // Writes beside the destination and replaces it in `commit`. Until then, and when anything fails,
 // the destination is untouched; destruction without commit removes the temporary. A destination
@@ -35,6 +40,8 @@ class AtomicFile {
     [[nodiscard]] std::int64_t bytes_written() const noexcept;
     // Checksum of what was written so far.
     [[nodiscard]] std::uint32_t checksum() const noexcept;
+    // Called before each write to the disk, and last before the rename.
+    void set_check(WriteCheck check);
     // Syncs, renames and syncs the folder. Raises IoError; the object is then spent.
     WrittenFile commit();
 
