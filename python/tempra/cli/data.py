@@ -164,6 +164,57 @@ def convert(
 
 
 @app.command
+def import_weights(
+    source: Annotated[
+        Path, Parameter(help="An ABIC or ABLC checkpoint, or a WDBX file with a model's weights.")
+    ],
+    destination: Annotated[Path, Parameter(help="The folder to write, in Hugging Face's layout.")],
+    /,
+    *,
+    width: Annotated[int, Parameter(help="Numbers per token inside the model (hidden size).")],
+    layers: Annotated[int, Parameter(help="Number of layers.")],
+    heads: Annotated[int, Parameter(help="Attention heads.")],
+    feed_forward: Annotated[int, Parameter(help="Width of the feed-forward part.")],
+    kv_heads: Annotated[
+        int | None, Parameter(help="Key/value heads. [default: as many as heads]")
+    ] = None,
+    vocab_size: Annotated[
+        int | None, Parameter(help="Size of the vocabulary. [default: the tokenizer's]")
+    ] = None,
+    tie_embeddings: Annotated[
+        bool | None,
+        Parameter(help="Whether the embedding is the output too. [default: what fits the file]"),
+    ] = None,
+    context: Annotated[int, Parameter(help="Longest sequence, in tokens.")] = 2048,
+    norm_epsilon: Annotated[float, Parameter(help="Epsilon of the norms.")] = 1e-5,
+    rope_theta: Annotated[float, Parameter(help="Base of the rotary angles.")] = 10000.0,
+    tokenizer: Annotated[
+        Path | None, Parameter(help="Folder or file of a tokenizer to put beside the weights.")
+    ] = None,
+) -> int:
+    """Turn the flat weights of a LLaMA-like model of the ABI program into a model folder.
+
+    Such files say nothing of the model's sizes, so they must be given; weights whose number does
+    not fit them are refused. Nothing that exists is overwritten.
+    """
+    from tempra.cli.weights_import import import_weights as run_import
+
+    sizes = _given(
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        feed_forward=feed_forward,
+        context=context,
+        norm_epsilon=norm_epsilon,
+        rope_theta=rope_theta,
+    )
+    lines = run_import(source, destination, tokenizer, vocab_size, tie_embeddings, sizes)
+    print("\n".join(lines))
+    return 0
+
+
+@app.command
 def preview(
     *text: Annotated[str, Parameter(help="Files, folders or patterns, or one prepared folder.")],
     documents: Annotated[int, Parameter(help="How many documents to show.")] = 3,

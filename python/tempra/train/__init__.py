@@ -33,6 +33,8 @@ _LAZY = {
     "TrainingConfig": "config",
     "TrainingReport": "report",
     "TrainingResult": "report",
+    "import_abi_model": "abi_import",
+    "read_abi_model": "abi_import",
     "train": "language_model",
     "train_with_result": "language_model",
 }
