@@ -246,7 +246,7 @@ def test_no_validation_text_means_no_evaluation() -> None:
     assert build().evaluation_interval > 0
 
 
-@given(st.sampled_from(known_keys(TrainingRunConfig)), st.data())
+@given(st.sampled_from([key for key in known_keys(TrainingRunConfig) if "." in key]), st.data())
 def test_a_misspelt_key_is_always_refused_by_name(key: str, data: st.DataObject) -> None:
     section, _, name = key.partition(".")
     position = data.draw(st.integers(0, len(name)))

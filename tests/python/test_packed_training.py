@@ -10,9 +10,9 @@ import pytest
 
 from tempra.cli.main import main
 from tempra.train.config import LlmTrainingConfig
-from tempra.train.language_model import training_batches
 from tempra.train.metrics import read_metrics
-from tempra.train.text_source import open_text
+from tempra.train.run_text import open_run_text
+from tempra.train.stage_data import StageBatches
 
 STORIES = [f"Story {number}: " + "word " * (number % 9) + "end." for number in range(200)]
 SETTINGS = [
@@ -79,8 +79,8 @@ def config(**data: Any) -> LlmTrainingConfig:
 
 def test_training_reads_whole_documents() -> None:
     asked = config(packing="best_fit")
-    text = open_text(asked)
-    source = training_batches(asked, text)
+    text = open_run_text(asked).stages[0]
+    source = StageBatches(asked, text)
     decoded = []
     index = 0
     while source.epochs(index) < 1:
@@ -91,7 +91,7 @@ def test_training_reads_whole_documents() -> None:
             decoded.append(bytes(ids[:-1]).decode())
         index += 1
     assert set(decoded) <= set(STORIES)
-    assert len(set(decoded)) == text.dataset("train").documents
+    assert len(set(decoded)) == text.sources[0].text.dataset("train").documents
 
 
 def test_long_documents_are_counted(capfd: pytest.CaptureFixture[str]) -> None:

@@ -169,9 +169,11 @@ def test_conversations_are_packed_whole(
     batches = [source.batch(index) for index in range(6)]
     seen: list[Batch] = []
     monkeypatch.setattr(
-        "tempra.train.language_model.evaluate", lambda objective, given, **_: seen.extend(given)
+        "tempra.train.stage_data.evaluate", lambda objective, given, **_: seen.extend(given)
     )
-    trainer._validate(lambda: False)
+    evaluator = trainer.run.current.evaluator
+    assert evaluator is not None
+    evaluator(lambda: False)
     assert len(seen) == 1
     for batch in [*batches, *seen]:
         for begin, end in pairwise(batch.offsets.tolist()):

@@ -203,7 +203,7 @@ def test_best_checkpoint_is_kept_by_validation_loss(tmp_path: Path) -> None:
         assert run.store.best() == 2
         assert run.store.latest() == 6
     best = load_checkpoint(tmp_path).state["best"]
-    assert best == {"loss": 2.0, "step": 2, "evaluations_since": 4}
+    assert best == {"loss": 2.0, "step": 2, "evaluations_since": 4, "stage": 0}
 
 
 def test_early_stopping(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tempra.cli.file_inspection import Inspection, inspect_file, soundness, toke
 from tempra.cli.text_inspection import holds_text, inspect_text
 from tempra.data.prepared import PreparedDataset, is_prepared
 from tempra.data.tokenizer import DEFINITION_FILE
-from tempra.train.plan import describe_instructions
+from tempra.train.stage_report import describe_instructions
 
 
 def inspect_path(

@@ -15,8 +15,8 @@ from tempra.data.loss_mask import TrainOn, learned_segments
 from tempra.data.prepared import PreparedDataset
 from tempra.data.tokenizer import Tokenizer
 from tempra.train.config_data import DataConfig, TokenizerConfig
-from tempra.train.plan import describe_instructions
 from tempra.train.preparation import preparation_of_sections
+from tempra.train.stage_report import describe_instructions
 
 # Text and whether it is learned.
 Run = tuple[str, bool]

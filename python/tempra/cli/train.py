@@ -36,10 +36,10 @@ def run(*overrides: Overrides, config: Config = None) -> int:
     came with this machine's Python, in about two minutes, and then writes some code of its own.
     """
     from tempra.train.quickstart import load_run_config
-    from tempra.train.resume import Resumption, with_recorded_schedule
+    from tempra.train.resume import Resumption
     from tempra.train.run_folder import choose_run_folder
 
-    settings = with_recorded_schedule(load_run_config(config, overrides))
+    settings = load_run_config(config, overrides)
     return _train(Resumption(choose_run_folder(settings.checkpoint.dir), settings, None))
 
 
@@ -59,10 +59,13 @@ def resume(
 
     resumption = prepare_resume(checkpoint, overrides)
     at = resumption.checkpoint
-    if at is not None and at.step >= resumption.config.train.steps:
+    if at is not None and at.step >= resumption.config.total_steps:
+        *_, last = resumption.config.stage_runs()
+        stage = "" if last.name is None else f"stages.{last.name}."
         print(
             f"{checkpoint} is finished at step {at.step}; to train on, say how far: "
-            f"tempra train resume --checkpoint {checkpoint} train.steps={2 * at.step}"
+            f"tempra train resume --checkpoint {checkpoint} "
+            f"{stage}train.steps={2 * last.config.steps}"
         )
         return FINISHED
     return _train(resumption)
@@ -72,15 +75,17 @@ def resume(
 def plan(*overrides: Overrides, config: Config = None) -> int:
     """Show parameters, arithmetic and memory of a run without running it.
 
-    The text is tokenized first where the size of the vocabulary depends on it.
+    The text is tokenized first where the size of the vocabulary, or train.epochs, depends on it.
     """
-    from tempra.train.language_model import model_config
+    from tempra.train.language_model import model_config, with_known_steps
     from tempra.train.plan import describe_cuda, describe_machine_use, describe_plan
     from tempra.train.quickstart import load_run_config
-    from tempra.train.text_source import vocabulary_size
+    from tempra.train.run_text import open_run_text, vocabulary_size
 
     settings = load_run_config(config, overrides)
-    model = model_config(settings, vocabulary_size(settings))
+    if settings.has_epochs:
+        settings = with_known_steps(settings, open_run_text(settings))
+    model = model_config(settings.stage_runs()[0].config, vocabulary_size(settings))
     use, sizes = describe_machine_use(settings), describe_plan(settings, model)
     for line in (*use, *describe_cuda(), *sizes):
         print(line)
@@ -106,8 +111,8 @@ def _train(resumption: Resumption) -> int:
     from tempra.cli.preparation_progress import PreparationProgress
     from tempra.train.console import ConsoleProgress, describe_folder
     from tempra.train.language_model import continue_run
+    from tempra.train.run_text import open_run_text
     from tempra.train.shutdown import ShutdownSignals
-    from tempra.train.text_source import open_text
 
     console = ConsoleProgress(sys.stdout)
     folder = describe_folder(resumption.folder)
@@ -119,7 +124,7 @@ def _train(resumption: Resumption) -> int:
         os._exit(INTERRUPTED)
 
     with PreparationProgress() as progress:
-        open_text(resumption.config, checkpoint=resumption.checkpoint, progress=progress)
+        open_run_text(resumption.config, checkpoint=resumption.checkpoint, progress=progress)
     signals = ShutdownSignals(
         on_first=lambda: console.line("finishing the step and saving; once more stops at once"),
         on_second=stop_at_once,

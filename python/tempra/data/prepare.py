@@ -35,16 +35,21 @@ from tempra.data.prepared import (
     write_manifest,
 )
 from tempra.data.shard_writer import ShardWriter, TokenType
-from tempra.data.split import TRAIN, VALIDATION, SplitRule, Survey, survey
+from tempra.data.split import TRAIN, VALIDATION, SplitRule
 from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.tokenizer import (
-    ByteTokenizer,
-    CharacterTokenizer,
     Tokenizer,
     Tokens,
     fingerprint_of,
     load_tokenizer,
     save_tokenizer,
+)
+from tempra.data.tokenizer_learning import (
+    LEARNING,
+    READING,
+    make_tokenizer,
+    phase,
+    survey_text,
 )
 
 # Characters and documents that are handed to the tokenizer at once.
@@ -55,7 +60,7 @@ _LARGEST_U16_VOCABULARY = 1 << 16
 
 # (phase, done, total); the phases come in the order of PHASES.
 PrepareProgress = Callable[[str, int, int], None]
-PHASES = ("reading", "learning the vocabulary", "tokenizing")
+PHASES = (READING, LEARNING, "tokenizing")
 
 
 @dataclass(frozen=True)
@@ -203,18 +208,10 @@ def _existing(folder: Path, fingerprint: str, replace: bool) -> PreparedDataset 
 def _write(
     preparation: Preparation, fingerprint: str, folder: Path, progress: PrepareProgress | None
 ) -> None:
-    surveys = [
-        survey(corpus, _phase(progress, PHASES[0], corpus.total_bytes))
-        for corpus in preparation.corpora()
-    ]
-    if surveys[0].documents == 0:
-        raise FormatError(
-            f"data.train: the {len(preparation.train_corpus.files)} files hold no text"
-        )
-    fraction = 0.0 if preparation.validation else preparation.validation_fraction
+    text = survey_text(preparation, progress)
+    surveys, rule = text.surveys, text.rule
     conversations = preparation.conversations
-    rule = SplitRule.choose(surveys[0], fraction, whole=conversations is not None)
-    tokenizer = _make_tokenizer(preparation, surveys, rule, progress)
+    tokenizer = make_tokenizer([text], progress)
     dtype = _token_type(preparation.token_dtype, tokenizer)
     save_tokenizer(tokenizer, folder)
     if conversations is not None:
@@ -267,13 +264,6 @@ def _instruction_record(preparation: Preparation, tokenizer: Tokenizer) -> Instr
     )
 
 
-def _phase(progress: PrepareProgress | None, name: str, total: int) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    report = progress
-    return lambda done: report(name, done, total)
-
-
 def _sided_pieces(
     preparation: Preparation, rule: SplitRule, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[str, Piece]]:
@@ -283,42 +273,6 @@ def _sided_pieces(
         later = None if progress is None else (lambda done: progress(before + done))
         for piece in preparation.validation_corpus.pieces(later):
             yield VALIDATION, piece
-
-
-def _make_tokenizer(
-    preparation: Preparation,
-    surveys: list[Survey],
-    rule: SplitRule,
-    progress: PrepareProgress | None,
-) -> Tokenizer:
-    if preparation.tokenizer == "byte":
-        return ByteTokenizer()
-    if preparation.tokenizer == "file":
-        return load_tokenizer(Path(preparation.tokenizer_path or ""))
-    if preparation.tokenizer == "char":
-        # The alphabet is that of all text, so that measuring never meets an unknown character.
-        alphabet = "".join(found.alphabet for found in surveys)
-        several = sum(found.documents for found in surveys) > 1
-        end_of_text = several or preparation.conversations is not None
-        return CharacterTokenizer(alphabet, end_of_text=end_of_text)
-    from tempra.data.bpe_tokenizer import BpeTokenizer
-
-    stride = max(1, -(-rule.train_characters // preparation.vocabulary_characters))
-    corpus = preparation.train_corpus
-    report = _phase(progress, PHASES[1], corpus.total_bytes)
-    sides = rule.assign(corpus.pieces(report))
-    texts = (text for side, piece in sides if side == TRAIN for text in _learned_texts(piece))
-    chosen = (text for number, text in enumerate(texts) if number % stride == 0)
-    conversations = preparation.conversations
-    marks = () if conversations is None else conversations.template.marks
-    return BpeTokenizer.train(chosen, preparation.vocab_size, marks=marks)
-
-
-def _learned_texts(piece: Piece) -> list[str]:
-    """Return what a vocabulary is learned from: all but the marks, which are tokens already."""
-    if piece.segments is None:
-        return [piece.text]
-    return [segment.text for segment in piece.segments if not segment.control]
 
 
 def _token_type(asked: str, tokenizer: Tokenizer) -> TokenType:
@@ -345,7 +299,7 @@ def _tokenize(
         for name in names
     }
     total = sum(corpus.total_bytes for corpus in preparation.corpora())
-    pieces = _sided_pieces(preparation, rule, _phase(progress, PHASES[2], total))
+    pieces = _sided_pieces(preparation, rule, phase(progress, PHASES[2], total))
     conversations = preparation.conversations
     if not tokenizer.splittable and conversations is None:
         pieces = _undivided(pieces)

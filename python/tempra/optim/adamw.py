@@ -75,6 +75,13 @@ class AdamW:
             max_gradient_norm=max_gradient_norm,
         )
 
+    def reset(self) -> None:
+        """Forget the moments and the steps that corrected their bias, not what was skipped."""
+        with no_grad():
+            for moments in (self._update.first_moments, self._update.second_moments):
+                moments.zero_()
+        self.load_state_dict({**self.state_dict(), "step_count": 0})
+
     def gradients(self) -> dict[str, Tensor]:
         """Return the gradient of each parameter by name, as views."""
         return self._by_name("", self.arena.gradients)

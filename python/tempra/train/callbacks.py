@@ -22,6 +22,7 @@ class RunView:
     steps: int
     run_folder: Path | None = None
     stop_reason: str | None = None
+    stage: str | None = None  # the name of the stage, in a run that has stages
     # Adds a record to metrics.jsonl and shows it to the other callbacks.
     record: Callable[[Mapping[str, Any]], None] = lambda record: None
 
@@ -39,6 +40,9 @@ class Callback:
 
     def on_train_end(self, run: RunView) -> None:
         """Run after the last step, also when the run fails."""
+
+    def on_stage_begin(self, run: RunView) -> None:
+        """Run before the first step of a stage, also where a resumed run enters it."""
 
     def on_epoch_begin(self, run: RunView) -> None:
         """Run before the first step of an epoch."""
@@ -66,17 +70,20 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stops after `patience` validations in a row that were no better than the best."""
+    """Stops after `patience` validations in a row that were no better than the best.
 
-    def __init__(self, patience: int) -> None:
+    In a run of several stages only one, the last, may end early: say which by its number.
+    """
+
+    def __init__(self, patience: int, *, stage: int = 0) -> None:
         if patience < 1:
             raise ValueError(f"early stopping: patience is {patience}, needs at least 1")
-        self.patience = patience
+        self.patience, self.stage = patience, stage
 
     def on_validation_end(self, run: RunView, evaluation: Evaluation) -> None:
         """Ask for the stop."""
         best = run.state.best
-        if best.evaluations_since >= self.patience:
+        if run.state.stage.number == self.stage and best.evaluations_since >= self.patience:
             run.request_stop(
                 f"no better validation loss than {best.loss:.4f} (step {best.step}) "
                 f"in {best.evaluations_since} validations"
@@ -162,6 +169,11 @@ class CallbackList(Callback):
         """Pass on."""
         for callback in self.callbacks:
             callback.on_train_end(run)
+
+    def on_stage_begin(self, run: RunView) -> None:
+        """Pass on."""
+        for callback in self.callbacks:
+            callback.on_stage_begin(run)
 
     def on_epoch_begin(self, run: RunView) -> None:
         """Pass on."""

@@ -8,7 +8,12 @@ repaired.
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
 
 from tempra._core import ConfigError
 from tempra.models.presets import ModelSizes
@@ -25,6 +30,13 @@ from tempra.train.config_sections import (
     SchedulerConfig,
     TrainSection,
 )
+from tempra.train.config_stages import (
+    StageConfig,
+    check_fields,
+    check_names,
+    share_context,
+    values_of_stage,
+)
 
 __all__ = [
     "CheckpointConfig",
@@ -37,6 +49,8 @@ __all__ = [
     "OptimizerConfig",
     "OptimizerType",
     "SchedulerConfig",
+    "StageConfig",
+    "StageRun",
     "TokenizerConfig",
     "TrainSection",
     "TrainingConfig",
@@ -59,9 +73,10 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _consistent_schedule(self) -> TrainingConfig:
-        steps, schedule = self.train.steps, self.schedule
-        warmup = self.resolved_warmup_steps()
-        if warmup > steps:
+        schedule = self.schedule
+        steps = None if self.has_stages() else self.train.known_steps()
+        warmup = 0 if steps is None else self.resolved_warmup_steps()
+        if steps is not None and warmup > steps:
             raise ValueError(
                 f"schedule.warmup_steps: got {warmup}, needs at most train.steps ({steps})"
             )
@@ -83,12 +98,25 @@ class TrainingConfig(Section):
             )
         return self
 
+    def has_stages(self) -> bool:
+        """Return whether this stands for several stages, which have lengths of their own."""
+        return False
+
+    @property
+    def steps(self) -> int:
+        """Updates in all; ConfigError where the length of the text decides and is not known."""
+        steps = self.train.known_steps()
+        if steps is None:
+            raise ConfigError(
+                f"train.epochs: got {self.train.epochs}, whose steps are known only with the text"
+            )
+        return steps
+
     def resolved_warmup_steps(self) -> int:
         """Return the warm-up, worked out where it is not given."""
         if self.schedule.warmup_steps is not None:
             return self.schedule.warmup_steps
-        end = self.schedule.decay_steps or self.train.steps
-        return min(end // 20, 1000)
+        return min((self.schedule.decay_steps or self.steps) // 20, 1000)
 
     def learning_rate(self) -> LearningRate:
         """Return the schedule with every number filled in."""
@@ -97,9 +125,18 @@ class TrainingConfig(Section):
             peak=self.optimizer.lr,
             minimum=self.optimizer.lr if constant else self.optimizer.resolved_min_lr(),
             warmup_steps=self.resolved_warmup_steps(),
-            decay_steps=self.schedule.decay_steps or self.train.steps,
+            decay_steps=self.schedule.decay_steps or self.steps,
             kind=self.schedule.kind,
         )
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage with every field filled in; a run without stages is one that has no name."""
+
+    name: str | None
+    config: LlmTrainingConfig
+    reset_optimizer: bool = False
 
 
 class LlmTrainingConfig(TrainingConfig):
@@ -108,9 +145,17 @@ class LlmTrainingConfig(TrainingConfig):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
+    stages: Annotated[tuple[StageConfig, ...], Field(strict=False, max_length=100)] = Field(
+        default=(),
+        description="Stages one after the other, each with its own data, length and learning "
+        "rate. Default: one, the whole run.",
+    )
 
     @model_validator(mode="after")
     def _consistent_sequences(self) -> LlmTrainingConfig:
+        if self.stages:
+            self._check_stages()
+            return self
         block, context = self.sequence_length, self.model_sizes().context
         if block > context:
             raise ValueError(f"train.block: got {block}, needs at most model.context ({context})")
@@ -123,6 +168,48 @@ class LlmTrainingConfig(TrainingConfig):
                 "data.validation or a data.validation_fraction above 0"
             )
         return self
+
+    def has_stages(self) -> bool:
+        """Return whether the run has stages."""
+        return bool(self.stages)
+
+    def stage_runs(self) -> tuple[StageRun, ...]:
+        """Return the stages in order, each a configuration of its own."""
+        if not self.stages:
+            return (StageRun(None, self),)
+        above = self.model_dump(mode="json", exclude_none=True, exclude={"stages"})
+        check_names(self.stages)
+        values = []
+        for stage in self.stages:
+            check_fields(stage, type(self))
+            with _named(stage):
+                values.append(values_of_stage(above, stage))
+        share_context(values)
+        runs = []
+        for stage, own in zip(self.stages, values, strict=True):
+            with _named(stage):
+                runs.append(
+                    StageRun(stage.name, type(self).from_mapping(own), stage.reset_optimizer)
+                )
+        return tuple(runs)
+
+    def with_sections(self, **sections: Any) -> LlmTrainingConfig:
+        """Return a copy with other sections, checked anew."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        for name, section in sections.items():
+            plain = isinstance(section, Section)
+            values[name] = section.model_dump(mode="json", exclude_none=True) if plain else section
+        return type(self).from_mapping(values)
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of all stages; ConfigError where the length of the text decides."""
+        return sum(stage.config.steps for stage in self.stage_runs())
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether the length of the text decides how long the run, or one stage of it, is."""
+        return any(run.config.train.epochs is not None for run in self.stage_runs())
 
     @property
     def sequence_length(self) -> int:
@@ -183,6 +270,19 @@ class LlmTrainingConfig(TrainingConfig):
                 f"{train.tokens_per_step} means {derived}; give one of the two"
             )
 
+    def _check_stages(self) -> None:
+        try:
+            runs = self.stage_runs()
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        for run in runs[:-1]:
+            patience = run.config.evaluation.patience
+            if patience is not None:
+                raise ValueError(
+                    f"stages, {run.name!r}: evaluation.patience: got {patience}, which would end "
+                    "the run before its last stage; give it to the last stage alone"
+                )
+
     def _check_vocabulary(self) -> None:
         known = {"byte": _BYTE_VOCABULARY, "bpe": self.tokenizer.vocab_size}.get(
             self.tokenizer.resolved_kind()
@@ -193,6 +293,15 @@ class LlmTrainingConfig(TrainingConfig):
                 f"model.vocab_size: got {asked}, needs at least the {known} tokens of the "
                 f"{self.tokenizer.resolved_kind()} tokenizer"
             )
+
+
+@contextmanager
+def _named(stage: StageConfig) -> Iterator[None]:
+    """Name the stage in what is wrong with it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"stages, {stage.name!r}: {error}") from None
 
 
 TrainingRunConfig = LlmTrainingConfig

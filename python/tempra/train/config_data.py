@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from tempra._core import ConfigError
 from tempra.data.instruction_formats import FormatName
 from tempra.data.loss_mask import TrainOn
+from tempra.data.row_options import Mode, Order, check_order
+from tempra.data.sequence_packer import Overlong, Strategy
 from tempra.train.config_section import Section
-from tempra.train.config_values import Fraction, Names
+from tempra.train.config_source import SourceConfig
+from tempra.train.config_values import Fraction, Names, Positive
 
 TokenizerKind = Literal["bpe", "byte", "char", "file"]
+
+_OF_PREPARED_TEXT = {"cache", "mode", "order", "packing", "overlong"}
 
 
 class DataConfig(Section):
@@ -23,6 +29,17 @@ class DataConfig(Section):
         "lines, or one folder "
         "written by `tempra data prepare`. Default: the Python standard library's source files "
         "on this machine.",
+    )
+    sources: Annotated[tuple[SourceConfig, ...], Field(strict=False, max_length=100)] = Field(
+        default=(),
+        description="Several data sets read as one, each with a name and settings of its own; "
+        "instead of data.train.",
+    )
+    temperature: Positive | None = Field(
+        default=None,
+        description="Shares of sources without weights: a source of n tokens weighs "
+        "n ** (1 / temperature). 1 reads all equally often, more reads small ones more often. "
+        "Default: 1.",
     )
     validation: Names = Field(
         default=(),
@@ -79,19 +96,25 @@ class DataConfig(Section):
         description="Folder for tokenized text, reused by the next run. Default: .tempra-cache "
         "in this folder.",
     )
-    mode: Literal["blocks", "random"] = Field(
+    mode: Mode = Field(
         default="blocks",
         description="blocks: every part of the text once per epoch, in shuffled order; "
         "random: sequences start anywhere.",
     )
-    packing: Literal["none", "concat", "best_fit", "streaming"] | None = Field(
+    order: Order = Field(
+        default="shuffled",
+        description="shuffled: another order in each epoch; sequential: as the text lies; "
+        "shortest_first: packed documents from short to long, an easy beginning.",
+    )
+    packing: Strategy | None = Field(
         default=None,
         description="Sequences of whole documents, which attention never crosses. best_fit: as "
         "many as fit best; streaming: the same with a bounded view; concat: end to end, cut where "
         "sequences end; none: one each. Default: best_fit for conversations; for text no packing, "
-        "sequences are cut from all of it.",
+        "sequences are cut from all of it; with another order than shuffled, streaming takes the "
+        "place of best_fit.",
     )
-    overlong: Literal["split", "truncate", "reject"] | None = Field(
+    overlong: Overlong | None = Field(
         default=None,
         description="What packing does with documents longer than a sequence: split, truncate or "
         "reject. Default: split.",
@@ -104,6 +127,8 @@ class DataConfig(Section):
                 f"data.validation_fraction: got {self.validation_fraction} beside "
                 "data.validation; give one of the two"
             )
+        # Whether documents are packed where nothing is said depends on the text.
+        check_order(self.order, self.mode, self.packing or "streaming", "data.order: ")
         if self.packing is not None and self.mode != "blocks":
             raise ValueError(
                 f"data.mode: got {self.mode!r} beside data.packing {self.packing}; packed "
@@ -119,7 +144,59 @@ class DataConfig(Section):
                 raise ValueError(
                     f"data.suffixes: got {suffix!r}, needs a name ending that starts with a dot"
                 )
+        self._check_sources()
         return self
+
+    def _check_sources(self) -> None:
+        if not self.sources:
+            if self.temperature is not None:
+                raise ValueError(
+                    f"data.temperature: got {self.temperature} without data.sources, whose shares "
+                    "it decides; remove it or name the sources"
+                )
+            return
+        for name in ("train", "validation"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"data.{name}: is given beside data.sources; give each source its own {name}"
+                )
+        names = [source.name for source in self.sources]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"data.sources: {min(twice)!r} names two sources; names must differ")
+        weighed = [source.name for source in self.sources if source.weight is not None]
+        if weighed and len(weighed) < len(names):
+            missing = next(name for name in names if name not in weighed)
+            raise ValueError(
+                f"data.sources: {weighed[0]!r} has a weight and {missing!r} has none; give all of "
+                "them weights, or none"
+            )
+        if weighed and self.temperature is not None:
+            raise ValueError(
+                f"data.temperature: got {self.temperature} beside the weights of data.sources; "
+                "give one of the two"
+            )
+        for source in self.sources:
+            try:
+                self.of_source(source)
+            except ConfigError as error:
+                raise ValueError(f"data.sources, {source.name!r}: {error}") from None
+
+    def of_source(self, source: SourceConfig, *, prepared: bool = False) -> DataConfig:
+        """Return the section that reads one source alone.
+
+        Text that is `prepared` has its format, split and template already: it inherits nothing
+        that would decide these again.
+        """
+        own: dict[str, Any] = source.model_dump(
+            mode="json", exclude_none=True, exclude={"name", "weight"}
+        )
+        taken = set(type(self).model_fields) - {"sources", "temperature", "train", "validation"}
+        if prepared:
+            taken = _OF_PREPARED_TEXT
+        elif source.validation:
+            taken = taken - {"validation_fraction"}
+        values = self.model_dump(mode="json", exclude_none=True, include=taken)
+        return DataConfig.from_mapping({**values, **own})
 
     def resolved_validation_fraction(self) -> float:
         """Return the part of data.train that is kept for measuring."""
@@ -129,7 +206,16 @@ class DataConfig(Section):
 
     def has_validation(self) -> bool:
         """Return whether there is text to measure on."""
+        if self.sources:
+            return any(self.of_source(source).has_validation() for source in self.sources)
         return bool(self.validation) or self.resolved_validation_fraction() > 0.0
+
+    def resolved_packing(self, *, conversations: bool) -> Strategy | None:
+        """Return how documents share sequences; None where these are cut from all of the text."""
+        if self.packing is not None or not conversations or self.mode != "blocks":
+            return self.packing
+        # As in a chat, where no other conversation stands before.
+        return "best_fit" if self.order == "shuffled" else "streaming"
 
 
 class TokenizerConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -82,6 +82,13 @@ def suggestion(key: str, known: Sequence[str]) -> str:
 
 def unknown_key(model: type[BaseModel], key: str) -> str:
     """Return the message for a key that does not exist in `model`."""
+    nested = _listed_section(model, key.split(".")[:-1])
+    if nested is not None:
+        place, _, leaf = key.rpartition(".")
+        near = suggestion(leaf, list(nested.model_fields))
+        return (
+            f"unknown key {leaf!r} in {place}{near or '; known: ' + ', '.join(nested.model_fields)}"
+        )
     whole_section = "." not in key and difflib.get_close_matches(key, model.model_fields, n=1)
     near = suggestion(key, list(model.model_fields) if whole_section else known_keys(model))
     message = f"unknown key {key!r}{near}"
@@ -91,6 +98,21 @@ def unknown_key(model: type[BaseModel], key: str) -> str:
     if section in sections_of(model):
         return f"{message}; {section!r} has: {', '.join(sections_of(model)[section].model_fields)}"
     return f"{message}; known: {', '.join(model.model_fields)}"
+
+
+def _listed_section(model: type[BaseModel], path: Sequence[str]) -> type[Section] | None:
+    """Return the section at a place such as data.sources.0, an entry of a list of sections."""
+    found: type[BaseModel] = model
+    for part in path:
+        if part.isdigit():
+            continue
+        field = found.model_fields.get(part)
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+        if not inner:
+            return None
+        found = inner[0]
+    return found if any(part.isdigit() for part in path) else None  # type: ignore[return-value]
 
 
 def translate(model: type[BaseModel], error: ValidationError) -> ConfigError:
@@ -126,6 +148,7 @@ def _needed(kind: str, context: Mapping[str, Any], fallback: str) -> str:
         "enum": "one of {expected}",
         "too_short": "at least {min_length} entries",
         "too_long": "at most {max_length} entries",
+        "string_pattern_mismatch": "text that matches {pattern}",
         "string_too_short": "at least {min_length} characters",
     }
     if kind in templates:

@@ -21,7 +21,14 @@ class OptimizerType(str, Enum):
 class TrainSection(Section):
     """How long, how much at a time, and with which numbers."""
 
-    steps: Count = Field(default=1000, description="Updates of the model in all.")
+    steps: Count | None = Field(
+        default=None, description="Updates of the model in all. Default: 1000."
+    )
+    epochs: Positive | None = Field(
+        default=None,
+        description="How often the text is read, instead of steps. Sources are read so often "
+        "together: in an epoch as many sequences are read as they all have.",
+    )
     batch_size: Count = Field(
         default=8, description="Sequences computed at a time; lower it when memory runs out."
     )
@@ -69,6 +76,21 @@ class TrainSection(Section):
     threads: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None, description="CPU threads. Default: one per core."
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSection:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(
+                f"train.epochs: got {self.epochs} beside train.steps ({self.steps}); give one of "
+                "the two"
+            )
+        return self
+
+    def known_steps(self) -> int | None:
+        """Return the updates; None where the length of the text decides."""
+        if self.epochs is not None:
+            return None
+        return 1000 if self.steps is None else self.steps
 
 
 class OptimizerConfig(Section):

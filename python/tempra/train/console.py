@@ -35,15 +35,24 @@ class ConsoleProgress(Callback):
         if self._plain:
             return
         self._progress = Progress(
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[stage]}step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=30),
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
             console=self._console,
             refresh_per_second=5,
         )
-        self._task = self._progress.add_task("", total=run.steps, completed=run.state.step)
+        self._task = self._progress.add_task(
+            "", total=run.steps, completed=run.state.step, stage=_stage_of(run)
+        )
         self._progress.start()
+
+    def on_stage_begin(self, run: RunView) -> None:
+        """Name the stage, in runs that have any."""
+        if run.stage is not None:
+            self.line(f"stage {run.stage} from step {run.state.step + 1}")
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, stage=_stage_of(run))
 
     def on_batch_end(self, run: RunView) -> None:
         """Move the bar."""
@@ -62,15 +71,16 @@ class ConsoleProgress(Callback):
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=text)
         elif self._is_time(record["step"], run.steps):
-            self.line(f"step {record['step']}/{run.steps}  {text}")
+            self.line(f"{_stage_of(run)}step {record['step']}/{run.steps}  {text}")
 
     def on_validation_end(self, run: RunView, evaluation: Evaluation) -> None:
         """Write the validation loss, and whether it is the best so far."""
         best = run.state.best
         mark = " (best so far)" if best.step == run.state.step else f" (best {best.loss:.4f})"
+        parts = "".join(f", {name} {part.loss:.4f}" for name, part in evaluation.by_source.items())
         self.line(
-            f"step {run.state.step}/{run.steps}  validation loss {evaluation.loss:.4f}, "
-            f"perplexity {evaluation.perplexity:.4g}{mark}"
+            f"{_stage_of(run)}step {run.state.step}/{run.steps}  validation loss "
+            f"{evaluation.loss:.4f}, perplexity {evaluation.perplexity:.4g}{mark}{parts}"
         )
 
     def on_train_end(self, run: RunView) -> None:
@@ -88,6 +98,10 @@ class ConsoleProgress(Callback):
         return True
 
 
+def _stage_of(run: RunView) -> str:
+    return "" if run.stage is None else f"{run.stage}  "
+
+
 def describe_step(record: Mapping[str, Any]) -> str:
     """Return the numbers of a step in words."""
     loss = record["loss"]
@@ -99,6 +113,8 @@ def describe_step(record: Mapping[str, Any]) -> str:
         parts.append(f"{record['tokens_per_second']:,.0f} tokens/s")
     if record.get("skipped"):
         parts.append(f"{record['skipped']} skipped")
+    read = record.get("source_epochs", {})
+    parts += [f"{name} {epochs:.2f} epochs" for name, epochs in read.items()]
     return "  ".join(parts)
 
 

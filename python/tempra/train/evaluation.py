@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tempra._core import no_grad
@@ -21,6 +21,8 @@ class Evaluation:
     loss: float
     tokens: int
     batches: int
+    # Where several sources are measured, each by its name.
+    by_source: Mapping[str, Evaluation] = field(default_factory=dict)
 
     @property
     def perplexity(self) -> float:

@@ -9,34 +9,28 @@ from typing import Any
 from tempra import _core
 from tempra._core import ConfigError
 from tempra.checkpoint import Checkpoint, load_weights
-from tempra.data.batch_source import DataLoader, validation_batches
 from tempra.data.chat_template import ChatTemplate
-from tempra.data.document_batches import document_batches
 from tempra.data.prepare import PrepareProgress
-from tempra.data.prepared import PreparedDataset
 from tempra.data.tokenizer import Tokenizer
 from tempra.models import GenerationOptions, Transformer, TransformerConfig
 from tempra.optim.adamw import AdamW
 from tempra.train.callbacks import Callback, EarlyStopping
 from tempra.train.chat import ChatSession
-from tempra.train.config import LlmTrainingConfig
+from tempra.train.config import LlmTrainingConfig, StageRun
 from tempra.train.context import Context
-from tempra.train.evaluation import Evaluation, evaluate
 from tempra.train.objective import AutoregressiveObjective
-from tempra.train.overrides import dump_config
-from tempra.train.plan import (
-    describe_instructions,
-    describe_machine_use,
-    describe_packing,
-    describe_plan,
-)
+from tempra.train.overrides import dump_config, with_stage_values
+from tempra.train.plan import describe_machine_use, describe_plan
 from tempra.train.report import TrainingReport, TrainingResult
 from tempra.train.resume import Resumption, with_recorded_schedule
 from tempra.train.run_folder import RunFolder, choose_run_folder
+from tempra.train.run_text import RunText, StageText, open_run_text
 from tempra.train.sample_text import SampleText
 from tempra.train.shutdown import ShutdownSignals
+from tempra.train.stage import Stage
+from tempra.train.stage_data import StageBatches, StageEvaluator, steps_of_epochs
+from tempra.train.stage_report import describe_stages, source_record
 from tempra.train.text_generation import stream_text
-from tempra.train.text_source import open_text
 from tempra.train.train_state import TrainState, load_weights_into
 from tempra.train.trainer import Trainer
 from tempra.train.trainer_settings import TrainerSettings
@@ -57,9 +51,8 @@ def train_with_result(
     config: LlmTrainingConfig, *, callbacks: Sequence[Callback] = ()
 ) -> TrainingResult:
     """Train a new model as the configuration says; return the numbers and the model."""
-    settings = with_recorded_schedule(config)
-    folder = choose_run_folder(settings.checkpoint.dir)
-    return continue_run(Resumption(folder, settings, None), callbacks=callbacks)
+    folder = choose_run_folder(config.checkpoint.dir)
+    return continue_run(Resumption(folder, config, None), callbacks=callbacks)
 
 
 def continue_run(
@@ -74,6 +67,9 @@ def continue_run(
     config = resumption.config
     for note in resumption.notes:
         announce(note)
+    text = open_run_text(config, checkpoint=resumption.checkpoint, progress=progress)
+    if resumption.checkpoint is None:
+        config = with_recorded_schedule(with_known_steps(config, text))
     with RunFolder(
         resumption.folder,
         run_config=dump_config(config),
@@ -87,13 +83,23 @@ def continue_run(
             callbacks=callbacks,
             signals=signals,
             announce=announce,
-            progress=progress,
+            text=text,
         )
         return trainer.fit()
 
 
+def with_known_steps(config: LlmTrainingConfig, text: RunText) -> LlmTrainingConfig:
+    """Return the configuration with train.epochs turned into train.steps, in every stage."""
+    changes = {}
+    for number, run in enumerate(config.stage_runs()):
+        if run.config.train.epochs is not None:
+            steps = steps_of_epochs(run.config, text.stages[number], stage=number)
+            changes[run.name] = {"epochs": None, "steps": steps}
+    return with_stage_values(config, "train", changes)
+
+
 class LanguageModelTrainer(Trainer):
-    """A `Trainer` whose parts come from a configuration, and from a checkpoint to continue."""
+    """A trainer whose parts come from a configuration, and from a checkpoint to continue."""
 
     def __init__(
         self,
@@ -105,32 +111,31 @@ class LanguageModelTrainer(Trainer):
         signals: ShutdownSignals | None = None,
         announce: Announce = _ignore,
         progress: PrepareProgress | None = None,
+        text: RunText | None = None,
     ) -> None:
-        self.config = config
         folder = run_folder.path if run_folder is not None else None
         self.context = Context(folder, config.train.seed, config.train.threads).apply()
-        text = open_text(config, checkpoint=checkpoint, progress=progress)
-        self.tokenizer = text.tokenizer()
+        text = text or open_run_text(config, checkpoint=checkpoint, progress=progress)
+        self.config = config = with_known_steps(config, text)
+        self.tokenizer, self.template = text.tokenizer(), text.template()
         # A prompt that cannot be encoded is to stop the run now, not at its first sample.
         self.tokenizer.encode(config.evaluation.sample_prompt or "")
-        self.validation = text.dataset("validation") if text.has_validation else None
         if run_folder is not None:
             run_folder.tokenizer_files = text.model_files()
-        sizes = model_config(config, self.tokenizer.vocab_size)
+        runs = config.stage_runs()
+        sizes = model_config(runs[0].config, self.tokenizer.vocab_size)
+        batches = [
+            StageBatches(run.config, stage, stage=number)
+            for number, (run, stage) in enumerate(zip(runs, text.stages, strict=True))
+        ]
         for line in (
-            *describe_instructions(text),
             *describe_machine_use(config),
             *describe_plan(config, sizes),
+            *describe_stages(runs, text.stages, batches),
         ):
-            announce(line)
-        source = training_batches(config, text)
-        # Documents that never see another in training are measured in the same way.
-        self.packed = source.options.packing is not None
-        for line in describe_packing(source):
             announce(line)
         self.model = Transformer(sizes, seed=config.train.seed)
         self.model.recompute = config.train.recompute
-        self.template = text.template()
         if self.template is not None and config.evaluation.sample_prompt:
             self._chat(self.template, 0).check(config.evaluation.sample_prompt)
         state = build_state(config, self.model)
@@ -139,15 +144,31 @@ class LanguageModelTrainer(Trainer):
             state.restore(checkpoint)
         elif config.train.init_from is not None:
             load_initial_weights(self.model, config.train.init_from)
+        stages = [
+            self._stage(run, stage, source, named=config.has_stages())
+            for run, stage, source in zip(runs, text.stages, batches, strict=True)
+        ]
         super().__init__(
             state,
-            source,
-            trainer_settings(config),
-            evaluator=None if self.validation is None else self._validate,
+            stages,
             run_folder=run_folder,
             callbacks=tuple(state.callbacks),  # type: ignore[arg-type]
             signals=signals,
-            flops_per_token=self.model.flops_per_token(config.sequence_length),
+        )
+
+    def _stage(self, run: StageRun, text: StageText, source: StageBatches, *, named: bool) -> Stage:
+        objective = AutoregressiveObjective(self.model)
+        settings = trainer_settings(run.config)
+        return Stage(
+            source,
+            settings,
+            StageEvaluator(run.config, text, objective, source.shares)
+            if text.has_validation
+            else None,
+            name=run.name,
+            flops_per_token=self.model.flops_per_token(run.config.sequence_length),
+            reset_optimizer=run.reset_optimizer,
+            record=source_record(run, text, source) if named or source.names else {},
         )
 
     def fit(self) -> TrainingResult:
@@ -162,20 +183,11 @@ class LanguageModelTrainer(Trainer):
         own: list[Callback] = []
         if evaluation.sample_tokens:
             own.append(SampleText(self.write_sample))
-        if evaluation.patience is not None:
-            own.append(EarlyStopping(evaluation.patience))
+        last = self.config.stage_runs()[-1].config.evaluation
+        if last.patience is not None:
+            stages = len(self.config.stages)
+            own.append(EarlyStopping(last.patience, stage=max(0, stages - 1)))
         return tuple(own)
-
-    def _validate(self, interrupted: Callable[[], bool]) -> Evaluation | None:
-        assert self.validation is not None
-        in_order = document_batches if self.packed else validation_batches
-        batches = in_order(
-            self.validation,
-            batch_size=self.config.train.batch_size,
-            block=self.config.sequence_length,
-            limit=self.config.evaluation.batches,
-        )
-        return evaluate(AutoregressiveObjective(self.model), batches, interrupted=interrupted)
 
     def _chat(self, template: ChatTemplate, step: int) -> ChatSession:
         options = sample_options(
@@ -233,22 +245,6 @@ def model_config(config: LlmTrainingConfig, tokenizer_size: int) -> TransformerC
     )
 
 
-def training_batches(config: LlmTrainingConfig, text: PreparedDataset) -> DataLoader:
-    """Return the batches a configuration asks for."""
-    packing = config.data.packing
-    if packing is None and text.manifest.instructions is not None and config.data.mode == "blocks":
-        packing = "best_fit"  # as in a chat, where no other conversation stands before
-    return DataLoader(
-        text.dataset("train"),
-        batch_size=config.train.batch_size,
-        block=config.sequence_length,
-        seed=config.train.seed,
-        mode=config.data.mode,
-        packing=packing,
-        overlong=config.data.overlong or "split",
-    )
-
-
 def build_state(config: LlmTrainingConfig, model: Transformer) -> TrainState:
     """Return the state of a run before its first step."""
     optimizer = AdamW(
@@ -266,7 +262,7 @@ def build_state(config: LlmTrainingConfig, model: Transformer) -> TrainState:
 def trainer_settings(config: LlmTrainingConfig) -> TrainerSettings:
     """Translate the configuration for the loop."""
     return TrainerSettings(
-        steps=config.train.steps,
+        steps=config.steps,
         learning_rate=config.learning_rate(),
         batches_per_step=config.gradient_accumulation,
         max_gradient_norm=config.train.max_gradient_norm or 0.0,

@@ -18,6 +18,8 @@ from tempra.train.config_section import Section, known_keys, sections_of, unknow
 
 ConfigType = TypeVar("ConfigType", bound=Section)
 
+STAGES = "stages"
+
 # A configuration is a page of text; anything larger is some other file.
 _LARGEST_FILE = 1 << 20
 
@@ -144,6 +146,15 @@ def _typed(model: type[Section], key: str, text: str) -> Any:
     return text if names and not isinstance(value, (list, str)) else value
 
 
+def stage_of(override: str) -> tuple[str | None, str]:
+    """`stages.NAME.section.field=value` as (NAME, section.field=value); others have no stage."""
+    first, _, rest = override.partition(".")
+    name, dot, inner = rest.partition(".")
+    if first.strip() != STAGES or not dot or "=" in name:
+        return None, override
+    return name, inner
+
+
 def parse_override(model: type[Section], override: str) -> tuple[str, str, Any]:
     """`section.field=value` as (section, field, typed value)."""
     key, equals, text = override.partition("=")
@@ -151,6 +162,11 @@ def parse_override(model: type[Section], override: str) -> tuple[str, str, Any]:
     if not equals or not key:
         raise ConfigError(
             f"{override!r}: an override is written section.field=value, such as train.steps=500"
+        )
+    if key.partition(".")[0] == STAGES and STAGES in model.model_fields:
+        raise ConfigError(
+            f"{override!r}: a field of a stage is written stages.NAME.section.field=value, such as "
+            "stages.instruct.train.steps=500"
         )
     if key not in known_keys(model):
         if key in sections_of(model):
@@ -174,16 +190,32 @@ def apply_overrides(
     }
     given: dict[str, str] = {}
     for override in overrides:
-        section, name, value = parse_override(model, override)
-        key = f"{section}.{name}"
+        stage, inner = stage_of(override)
+        section, name, value = parse_override(model, inner)
+        key = f"{section}.{name}" if stage is None else f"{STAGES}.{stage}.{section}.{name}"
         if key in given:
             raise ConfigError(f"{key}: is given twice: {given[key]!r} and {override!r}")
         given[key] = override
-        fields = result.setdefault(section, {})
+        into = result if stage is None else _values_of_stage(result, stage, override)
+        fields = into.setdefault(section, {})
         if not isinstance(fields, dict):
             raise ConfigError(f"{section}: got {fields!r}, needs a section with fields")
         fields[name] = value
     return result
+
+
+def _values_of_stage(values: dict[str, Any], name: str, override: str) -> dict[str, Any]:
+    """Return the values of a stage for changing, each level a copy."""
+    stages = values.get(STAGES)
+    listed = [dict(each) if isinstance(each, Mapping) else each for each in stages or ()]
+    values[STAGES] = listed
+    for stage in listed:
+        if isinstance(stage, dict) and stage.get("name") == name:
+            for section, fields in stage.items():
+                stage[section] = dict(fields) if isinstance(fields, Mapping) else fields
+            return stage
+    names = ", ".join(str(each.get("name")) for each in listed if isinstance(each, dict))
+    raise ConfigError(f"{override!r}: there is no stage {name!r}; there are: {names or 'none'}")
 
 
 def load_config(
@@ -207,6 +239,25 @@ def with_overrides(config: ConfigType, overrides: Iterable[str]) -> ConfigType:
     return type(config).from_mapping(
         apply_overrides(type(config), chosen_values(config), overrides)
     )
+
+
+def with_stage_values(
+    config: ConfigType, section: str, changes: Mapping[str | None, Mapping[str, Any]]
+) -> ConfigType:
+    """Return a copy with fields of a section changed in the stages named, None removing a field.
+
+    The stage None is the configuration itself.
+    """
+    if not changes:
+        return config
+    values = chosen_values(config)
+    for stage, fields in changes.items():
+        place = next((s for s in values.get(STAGES, ()) if s["name"] == stage), values)
+        into = place.setdefault(section, {})
+        into.update(fields)
+        for name in [name for name, value in fields.items() if value is None]:
+            del into[name]
+    return type(config).from_mapping(values)
 
 
 def chosen_values(config: Section) -> dict[str, Any]:

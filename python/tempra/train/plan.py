@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from tempra import _core, cuda
-from tempra.data.batch_source import DataLoader
-from tempra.data.prepared import PreparedDataset
 from tempra.models import TransformerConfig
-from tempra.train.config import LlmTrainingConfig
+from tempra.train.config import LlmTrainingConfig, StageRun
 
 # Rows of logits that exist at a time in the chunked loss, and room for code, tables and buffers.
 _LOSS_CHUNK_ROWS = 1024
 _PROCESS_BYTES = 90_000_000
-_SHOWN_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ def plan_run(config: LlmTrainingConfig, model: TransformerConfig) -> RunPlan:
     return RunPlan(
         parameters=parameters,
         tokens_per_step=config.tokens_per_step,
-        steps=config.train.steps,
+        steps=config.steps,
         flops_per_token=model.flops_per_token(config.sequence_length),
         weight_bytes=parameters * (6 if bf16 else 4),
         gradient_bytes=parameters * 4,
@@ -71,27 +66,55 @@ def _activation_bytes(config: LlmTrainingConfig, model: TransformerConfig) -> in
 
 
 def describe_plan(config: LlmTrainingConfig, model: TransformerConfig) -> list[str]:
-    """Return lines on the sizes of a run."""
-    plan = plan_run(config, model)
-    total = plan.tokens_per_step * plan.steps
-    free = _core.available_memory_bytes()
-    batch = f"{config.train.batch_size} x {config.sequence_length}"
-    if config.gradient_accumulation > 1:
-        batch += f" x {config.gradient_accumulation} batches"
+    """Return lines on the sizes of a run, stage by stage where it has several."""
+    runs = config.stage_runs()
+    plans = [plan_run(run.config, model) for run in runs]
+    largest = max(range(len(runs)), key=lambda number: plans[number].peak_bytes)
+    steps = sum(plan.steps for plan in plans)
+    tokens = sum(plan.tokens_per_step * plan.steps for plan in plans)
+    flops = sum(plan.tokens_per_step * plan.steps * plan.flops_per_token for plan in plans)
+    plan, free = plans[largest], _core.available_memory_bytes()
+    of_stage = "" if runs[largest].name is None else f" of stage {runs[largest].name}"
+    if config.has_stages():
+        lengths = [_describe_stage(run, each) for run, each in zip(runs, plans, strict=True)]
+    else:
+        lengths = [
+            f"step        {plan.tokens_per_step:,} tokens ({_batch(config)}), "
+            f"{plan.tokens_per_step * plan.flops_per_token / 1e9:,.1f} GFLOP"
+        ]
     return [
         f"model       {model.family}, {model.layers} layers of width {model.width}, "
         f"{model.heads} heads ({model.kv_heads} for keys and values), "
         f"vocabulary {model.vocab_size}",
         f"parameters  {plan.parameters:,}",
-        f"step        {plan.tokens_per_step:,} tokens ({batch}), "
-        f"{plan.tokens_per_step * plan.flops_per_token / 1e9:,.1f} GFLOP",
-        f"run         {plan.steps:,} steps, {total:,} tokens, "
-        f"{total * plan.flops_per_token / 1e12:,.2f} TFLOP",
-        f"memory      {plan.peak_bytes / 1e6:,.0f} MB expected at the peak "
+        *lengths,
+        f"run         {steps:,} steps, {tokens:,} tokens, {flops / 1e12:,.2f} TFLOP",
+        f"memory      {plan.peak_bytes / 1e6:,.0f} MB expected at the peak{of_stage} "
         f"(weights {plan.weight_bytes / 1e6:,.0f}, gradients {plan.gradient_bytes / 1e6:,.0f}, "
         f"moments {plan.moment_bytes / 1e6:,.0f}, activations "
         f"{plan.activation_bytes / 1e6:,.0f}), {free / 1e6:,.0f} MB free",
     ]
+
+
+def _describe_stage(run: StageRun, plan: RunPlan) -> str:
+    rate = run.config.learning_rate()
+    moves = f"{rate.peak:g}"
+    if rate.minimum != rate.peak:
+        moves += f" to {rate.minimum:g}, {rate.kind.value}"
+    if rate.warmup_steps:
+        moves += f", warm-up {rate.warmup_steps:,}"
+    return (
+        f"stage       {run.name}: {plan.steps:,} steps of {plan.tokens_per_step:,} tokens "
+        f"({_batch(run.config)}), {plan.tokens_per_step * plan.steps:,} tokens, learning rate "
+        f"{moves}{', fresh optimizer' if run.reset_optimizer else ''}"
+    )
+
+
+def _batch(config: LlmTrainingConfig) -> str:
+    batch = f"{config.train.batch_size} x {config.sequence_length}"
+    if config.gradient_accumulation > 1:
+        batch += f" x {config.gradient_accumulation} batches"
+    return batch
 
 
 def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
@@ -108,51 +131,3 @@ def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
 def describe_cuda() -> list[str]:
     """Return lines on the CUDA library, driver and devices, or on why there are none."""
     return [f"CUDA        {line}" for line in cuda.describe()]
-
-
-def describe_instructions(text: PreparedDataset) -> list[str]:
-    """Return lines on conversations: how they were read, what is learned, what was left out."""
-    record = text.manifest.instructions
-    if record is None:
-        return []
-    split = text.manifest.splits["train"]
-    marks = ", ".join(record.spelled_out)
-    more = record.left_out_count - min(_SHOWN_LINES, len(record.left_out))
-    return [
-        f"data        {split.documents:,} conversations, {'; '.join(record.formats)}",
-        f"template    {record.template}, learning {record.train_on}: {split.trained_tokens or 0:,} "
-        f"of {split.tokens:,} tokens",
-        *([f"marks       {marks} spelled out, not in the vocabulary"] if marks else []),
-        *([f"left out    {record.left_out_count:,} lines:"] if record.left_out else []),
-        *(f"            {line}" for line in record.left_out[:_SHOWN_LINES]),
-        *([f"            and {more:,} more, see dataset.json"] if more > 0 else []),
-    ]
-
-
-def describe_packing(source: DataLoader) -> list[str]:
-    """Return lines on packed sequences: how full they are, what became of long documents."""
-    options = source.options
-    if options.packing is None:
-        return []
-    documents = tokens = overlong = excess = rejected = 0
-    for shard in source.shards:
-        lengths = np.diff(shard.bounds().astype(np.int64))
-        long = lengths[lengths > source.block]
-        documents += int(lengths.size)
-        tokens += int(lengths.sum())
-        overlong += int(long.size)
-        rejected += int(long.sum())
-        excess += int(long.sum()) - source.block * int(long.size)
-    lost = {"split": 0, "truncate": excess, "reject": rejected}[options.overlong]
-    rows = source.rows_per_epoch
-    lines = [
-        f"packing     {options.packing}, {documents:,} documents in {rows:,} sequences an epoch, "
-        f"{100 * (tokens - lost) / (rows * source.block):.2f} % full"
-    ]
-    if overlong:
-        does = {"split": "split", "truncate": "truncated", "reject": "rejected"}[options.overlong]
-        lines.append(
-            f"            {overlong:,} documents longer than {source.block} tokens {does}, "
-            f"{lost:,} tokens lost"
-        )
-    return lines

@@ -79,6 +79,10 @@ class Optimizer(Protocol):
         """Scale, clip (0: not) and apply the gradients; skip where they are not finite."""
         ...
 
+    def reset(self) -> None:
+        """Forget all moments, as before the first step."""
+        ...
+
     def gradients(self) -> dict[str, Tensor]:
         """Return the gradient of each parameter by name."""
         ...

@@ -15,7 +15,14 @@ from tempra.checkpoint.load import (
     is_checkpoint_folder,
 )
 from tempra.train.config import LearningRateSchedule, LlmTrainingConfig
-from tempra.train.overrides import load_config, parse_config, parse_override, with_overrides
+from tempra.train.overrides import (
+    load_config,
+    parse_config,
+    parse_override,
+    stage_of,
+    with_overrides,
+    with_stage_values,
+)
 from tempra.train.run_folder import CONFIG_FILE
 
 # Fields that change when and what is written, how long the run is, or where the same data lies.
@@ -26,6 +33,7 @@ CHANGEABLE = frozenset(
         "train.threads",
         "train.non_finite_limit",
         "schedule.decay_steps",
+        "data.sources",
         "data.train",
         "data.validation",
         "data.cache",
@@ -69,9 +77,9 @@ def prepare_resume(path: Path, overrides: Iterable[str] = ()) -> Resumption:
     recorded = parse_config(LlmTrainingConfig, checkpoint.run_config, f"{path}/{CONFIG_FILE}")
     config = with_overrides(recorded, overrides)
     notes = [*checkpoint.notes, *_machine_notes(checkpoint), *_schedule_notes(recorded, config)]
-    if config.train.steps < checkpoint.step:
+    if config.total_steps < checkpoint.step:
         raise ConfigError(
-            f"train.steps: got {config.train.steps}, but the checkpoint is of step "
+            f"train.steps: got {config.total_steps}, but the checkpoint is of step "
             f"{checkpoint.step}; resume an earlier one by naming its folder"
         )
     return Resumption(folder, config, checkpoint, tuple(notes))
@@ -92,16 +100,20 @@ def run_folder_of(path: Path) -> Path:
 
 def with_recorded_schedule(config: LlmTrainingConfig) -> LlmTrainingConfig:
     """Fix warm-up and decay at the first start, so that extending the run moves neither."""
-    rate = config.learning_rate()
-    overrides = [f"schedule.warmup_steps={rate.warmup_steps}"]
-    if config.schedule.kind is not LearningRateSchedule.CONSTANT:
-        overrides.append(f"schedule.decay_steps={rate.decay_steps}")
-    return with_overrides(config, overrides)
+    changes: dict[str | None, dict[str, int]] = {}
+    for run in config.stage_runs():
+        if run.config.train.epochs is not None:
+            continue  # its length is not known before the text
+        rate = run.config.learning_rate()
+        changes[run.name] = {"warmup_steps": rate.warmup_steps}
+        if run.config.schedule.kind is not LearningRateSchedule.CONSTANT:
+            changes[run.name]["decay_steps"] = rate.decay_steps
+    return with_stage_values(config, "schedule", changes)
 
 
 def _check_changeable(overrides: tuple[str, ...]) -> None:
     for override in overrides:
-        section, field, _ = parse_override(LlmTrainingConfig, override)
+        section, field, _ = parse_override(LlmTrainingConfig, stage_of(override)[1])
         if f"{section}.{field}" not in CHANGEABLE:
             raise ConfigError(
                 f"{section}.{field}: cannot change when a run is resumed, as it continues the same "
@@ -131,14 +143,22 @@ def _machine_notes(checkpoint: Checkpoint) -> list[str]:
 
 
 def _schedule_notes(recorded: LlmTrainingConfig, config: LlmTrainingConfig) -> list[str]:
-    if config.train.steps == recorded.train.steps and config.schedule == recorded.schedule:
-        return []
-    rate = config.learning_rate()
-    if rate.minimum == rate.peak:
-        return [f"the learning rate stays at {rate.peak:g} to step {config.train.steps}"]
-    if rate.decay_steps < config.train.steps:
-        return [
-            f"the learning rate reaches {rate.minimum:g} at step {rate.decay_steps} and stays "
-            f"there to step {config.train.steps}; schedule.decay_steps=N decays to step N instead"
-        ]
-    return [f"the learning rate reaches {rate.minimum:g} at step {rate.decay_steps}"]
+    notes: list[str] = []
+    for was, now in zip(recorded.stage_runs(), config.stage_runs(), strict=True):
+        steps = now.config.steps
+        if steps == was.config.steps and now.config.schedule == was.config.schedule:
+            continue
+        of_stage = "" if now.name is None else f" of stage {now.name}"
+        rate = now.config.learning_rate()
+        if rate.minimum == rate.peak:
+            notes.append(f"the learning rate stays at {rate.peak:g} to step {steps}{of_stage}")
+        elif rate.decay_steps < steps:
+            notes.append(
+                f"the learning rate reaches {rate.minimum:g} at step {rate.decay_steps}{of_stage} "
+                f"and stays there to step {steps}; schedule.decay_steps=N decays to step N instead"
+            )
+        else:
+            notes.append(
+                f"the learning rate reaches {rate.minimum:g} at step {rate.decay_steps}{of_stage}"
+            )
+    return notes

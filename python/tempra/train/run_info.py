@@ -54,10 +54,43 @@ def _progress(folder: Path) -> list[str]:
     lines = []
     if "step" in last:
         step = last["step"]
-        lines.append(f"last step   {step['step']}, loss {step['loss']}, {step['tokens']:,} tokens")
+        lines.append(
+            f"last step   {step['step']}{_stage_of(step)}, loss {step['loss']}, "
+            f"{step['tokens']:,} tokens"
+        )
+        lines += _read_so_far(folder)
     if "validation" in last:
         validation = last["validation"]
-        lines.append(f"validation  step {validation['step']}, loss {validation['loss']}")
+        lines.append(
+            f"validation  step {validation['step']}{_stage_of(validation)}, "
+            f"loss {validation['loss']}"
+        )
+        for name, loss in validation.get("source_losses", {}).items():
+            lines.append(f"            {name}: loss {loss}")
+    return lines
+
+
+def _stage_of(record: dict[str, Any]) -> str:
+    return f" ({record['stage']})" if "stage" in record else ""
+
+
+def _read_so_far(folder: Path) -> list[str]:
+    """Return a line on each stage that was begun: its steps, and how often it read its sources."""
+    begun: dict[str | None, dict[str, Any]] = {}
+    read: dict[str | None, dict[str, Any]] = {}
+    for record in read_metrics(folder / METRICS_FILE):
+        if record.get("kind") == "stage":
+            begun[record.get("stage")] = record
+        elif "epoch" in record:
+            read[record.get("stage")] = record
+    lines = []
+    for stage, record in begun.items():
+        last = read.get(stage, {})
+        epochs = last.get("source_epochs") or {"the text": last.get("epoch", 0.0)}
+        first, steps = record["step"], record["steps"]
+        name = "run" if stage is None else stage
+        shown = ", ".join(f"{source} {times:.2f} times" for source, times in epochs.items())
+        lines.append(f"stage       {name}: {steps:,} steps from {first:,} on, read {shown}")
     return lines
 
 

@@ -15,9 +15,10 @@ class StepLog:
 
     def __init__(self, optimizers: Mapping[str, Optimizer], flops_per_token: int | None = None):
         self._optimizers = optimizers
-        self._flops_per_token = flops_per_token
+        self.flops_per_token = flops_per_token
         self._pending: list[tuple[int, int, StepResult]] = []
         self._since = time.monotonic()
+        self._pauses = 0
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -28,11 +29,14 @@ class StepLog:
 
     def pause(self) -> float:
         """Note that what follows is not training time; pass the result to `resume`."""
+        self._pauses += 1
         return time.monotonic()
 
     def resume(self, paused_at: float) -> None:
         """Leave the time since `pause` out of the speed."""
-        self._since += time.monotonic() - paused_at
+        self._pauses -= 1
+        if self._pauses == 0:  # a pause within a pause is over already
+            self._since += time.monotonic() - paused_at
 
     def read(self) -> list[dict[str, Any]]:
         """Wait for the pending steps and return their records; the last one has norm and speed."""
@@ -56,8 +60,8 @@ class StepLog:
             records[-1][f"{prefix}gradient_norm"] = optimizer.gradient_norm
             records[-1][f"{prefix}skipped"] = optimizer.skipped_total
         records[-1]["tokens_per_second"] = round(rate, 1)
-        if self._flops_per_token is not None:
-            records[-1]["gflops_per_second"] = round(rate * self._flops_per_token / 1e9, 2)
+        if self.flops_per_token is not None:
+            records[-1]["gflops_per_second"] = round(rate * self.flops_per_token / 1e9, 2)
         self._pending.clear()
         self._since = now
         return records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tempra._core import (
@@ -25,16 +25,34 @@ _MOVING_AVERAGE = "moving_average."
 
 @dataclass
 class BestValidation:
-    """The lowest validation loss so far."""
+    """The lowest validation loss of a stage; losses on other data cannot be compared with it."""
 
     loss: float | None = None
     step: int | None = None
     evaluations_since: int = 0
+    stage: int = 0
+
+    def improve(self, loss: float, step: int, stage: int) -> bool:
+        """Take a measurement in; a new stage begins anew. Return whether it is the best."""
+        improved = self.loss is None or stage != self.stage or loss < self.loss
+        self.evaluations_since = 0 if improved else self.evaluations_since + 1
+        if improved:
+            self.loss, self.step, self.stage = loss, step, stage
+        return improved
+
+
+@dataclass(frozen=True)
+class StagePosition:
+    """The stage that a run is in, and with which of the run's steps and batches it began."""
+
+    number: int = 0
+    first_step: int = 0
+    first_batch: int = 0
 
 
 @dataclass
 class TrainState:
-    """Step, epoch, tokens, parameters, optimizers, randomness, data cursors, callbacks, objective.
+    """Step, stage, tokens, parameters, optimizers, randomness, data cursors, callbacks, objective.
 
     `cursors` counts, per source, the batches that *finished* steps have consumed.
     """
@@ -48,6 +66,7 @@ class TrainState:
     cursors: dict[str, int] = field(default_factory=lambda: {"train": 0})
     evaluated_step: int = -1
     best: BestValidation = field(default_factory=BestValidation)
+    stage: StagePosition = StagePosition()
     average: ExponentialMovingAverage | None = None
     callbacks: Sequence[object] = ()
     # What decided the batches so far: a resume on other data would repeat nothing of this run.
@@ -129,11 +148,8 @@ class TrainState:
             "cursors": dict(self.cursors),
             "data": self.data_fingerprint,
             "evaluated_step": self.evaluated_step,
-            "best": {
-                "loss": self.best.loss,
-                "step": self.best.step,
-                "evaluations_since": self.best.evaluations_since,
-            },
+            "best": asdict(self.best),
+            "stage": asdict(self.stage),
             "optimizers": {
                 name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
             },
@@ -150,6 +166,11 @@ class TrainState:
         self.cursors = {name: _count(state["cursors"], name) for name in self.cursors}
         self.evaluated_step = int(state["evaluated_step"])
         self.best = BestValidation(**state["best"])
+        # Runs of versions without stages are in their first.
+        place = state.get("stage", asdict(StagePosition()))
+        self.stage = StagePosition(
+            *(_count(place, name) for name in ("number", "first_step", "first_batch"))
+        )
         self.data_fingerprint = dict(state["data"])
         self.generator.set_state(state["generator"])
 

@@ -1,4 +1,4 @@
-"""The training loop: step, log, validate, save. It knows no model by name."""
+"""The training loop: step, log, validate, save. It knows no model and no stage by name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tempra.train.protocols import BatchSource
 from tempra.train.report import Status, TrainingResult, summarise
 from tempra.train.run_folder import RunFolder
 from tempra.train.shutdown import ShutdownSignals
+from tempra.train.stage import Stage, StagedRun
 from tempra.train.step_log import StepLog
 from tempra.train.train_state import TrainState
 from tempra.train.train_step import train_step
@@ -21,13 +22,17 @@ from tempra.train.trainer_settings import Evaluator, TrainerSettings
 
 
 class Trainer:
-    """Trains a `TrainState` on a `BatchSource`; without a run folder, nothing is written."""
+    """Trains a `TrainState` on a `BatchSource`; without a run folder, nothing is written.
+
+    A run of several `Stage`s, each with its own source, settings and evaluator, is given as a
+    sequence of these instead.
+    """
 
     def __init__(
         self,
         state: TrainState,
-        source: BatchSource,
-        settings: TrainerSettings,
+        source: BatchSource | Sequence[Stage],
+        settings: TrainerSettings | None = None,
         *,
         evaluator: Evaluator | None = None,
         run_folder: RunFolder | None = None,
@@ -36,19 +41,35 @@ class Trainer:
         flops_per_token: int | None = None,
     ) -> None:
         state.callbacks = tuple(callbacks)
-        state.check_data(source)
-        self.state, self.source, self.settings = state, source, settings
-        self.evaluator, self.run_folder = evaluator, run_folder
+        if isinstance(source, Sequence):
+            stages = source
+        elif settings is None:
+            raise TrainError("trainer: a batch source is given without settings")
+        else:
+            stages = [Stage(source, settings, evaluator, flops_per_token=flops_per_token)]
+        self.state, self.run = state, StagedRun(stages, state)
+        self.run_folder = run_folder
         self.callbacks = CallbackList(callbacks)
         self.signals = signals or ShutdownSignals()
-        self.view = RunView(state, settings.steps, run_folder.path if run_folder else None)
+        self.view = RunView(state, self.run.steps, run_folder.path if run_folder else None)
         self.view.record = lambda record: self._record([record])
-        self.log = StepLog(state.optimizers, flops_per_token)
+        self.log = StepLog(state.optimizers)
         self._saved_step = run_folder.resumed_step if run_folder else None
+        self._in_stage = False
         # An epoch that a resumed run enters in the middle has begun before.
-        self._in_epoch = source.epochs(state.cursors["train"]) % 1 != 0
+        self._in_epoch = self.run.epochs() % 1 != 0
         self._last_loss: float | None = None
         self._last_evaluation: Evaluation | None = None
+
+    @property
+    def source(self) -> BatchSource:
+        """The batches of this stage."""
+        return self.run.current.source
+
+    @property
+    def settings(self) -> TrainerSettings:
+        """The numbers of this stage."""
+        return self.run.current.settings
 
     def fit(self) -> TrainingResult:
         """Train to the last step, a requested stop or a signal, and save where it ended."""
@@ -66,7 +87,7 @@ class Trainer:
                 if self._due(self.settings.log_interval):
                     self._read_log()
                 self._validate_if_due()
-                if self._due(self.settings.checkpoint_interval):
+                if self._due(self.settings.checkpoint_interval) or self.run.has_ended:
                     self._save()
             self._read_log()
             self._save()
@@ -76,9 +97,24 @@ class Trainer:
             self.callbacks.on_train_end(self.view)
         return self._result(status, time.monotonic() - began)
 
+    def _enter_stage(self) -> None:
+        if self.run.has_ended:
+            self._read_log()
+            self.run.advance()
+            self._in_epoch = False
+        elif self._in_stage:
+            return
+        stage = self.run.current
+        self._in_stage, self.view.stage = True, stage.name
+        self.log.flops_per_token = stage.flops_per_token
+        if stage.record and self.run.stage_step == 0:
+            self._record([{"kind": "stage", "step": self.state.step + 1, **stage.record}])
+        self.callbacks.on_stage_begin(self.view)
+
     def _step(self) -> None:
-        state, settings = self.state, self.settings
-        first, count = state.cursors["train"], settings.batches_per_step
+        self._enter_stage()
+        state, settings, source = self.state, self.settings, self.source
+        first, count = self.run.first_batch, settings.batches_per_step
         if not self._in_epoch:
             self._in_epoch = True
             self.callbacks.on_epoch_begin(self.view)
@@ -86,20 +122,20 @@ class Trainer:
         result = train_step(
             state.objective,
             state.optimizers,
-            [self.source.batch(index) for index in range(first, first + count)],
-            learning_rate=settings.learning_rate(state.step),
+            [source.batch(index) for index in range(first, first + count)],
+            learning_rate=self.run.learning_rate,
             max_gradient_norm=settings.max_gradient_norm,
             generator=state.generator,
-            first_batch=first,
+            first_batch=state.cursors["train"],
         )
         if state.average is not None:
             state.average.update()
         state.step += 1
         state.tokens += result.tokens
-        state.cursors["train"] = first + count
+        state.cursors["train"] += count
         self.log.add(state.step, state.tokens, result)
         self.callbacks.on_batch_end(self.view)
-        epoch = int(self.source.epochs(state.cursors["train"]))
+        epoch = int(self.run.epochs())
         if epoch != state.epoch:
             self.callbacks.on_epoch_end(self.view)
             state.epoch, self._in_epoch = epoch, False
@@ -112,13 +148,18 @@ class Trainer:
             return "interrupted"
         if self.view.stop_reason is not None:
             return "stopped"
-        return "finished" if self.state.step >= self.settings.steps else None
+        return "finished" if self.run.is_last and self.run.has_ended else None
 
     def _read_log(self) -> None:
         records = self.log.read()
         if not records:
             return
         self._last_loss = records[-1]["loss"]
+        progress = self.run.progress()
+        records[-1] |= progress
+        if "stage" in progress:
+            for record in records:
+                record["stage"] = progress["stage"]
         self._record(records)
         self._stop_if_not_finite()
 
@@ -129,19 +170,14 @@ class Trainer:
         self.callbacks.on_log(self.view, records)
 
     def _validate_if_due(self) -> None:
-        state = self.state
-        due = self._due(self.settings.evaluation_interval) or state.step == self.settings.steps
-        if (
-            self.evaluator is None
-            or not due
-            or state.evaluated_step == state.step
-            or not state.step
-        ):
+        state, evaluator = self.state, self.run.current.evaluator
+        due = self._due(self.settings.evaluation_interval) or self.run.has_ended
+        if evaluator is None or not due or state.evaluated_step == state.step or not state.step:
             return
         self._read_log()
         paused = self.log.pause()
         self.callbacks.on_validation_begin(self.view)
-        evaluation = self.evaluator(lambda: self.signals.requested is not None)
+        evaluation = evaluator(lambda: self.signals.requested is not None)
         if evaluation is not None:
             self._take_evaluation(evaluation)
         self.log.resume(paused)
@@ -150,12 +186,14 @@ class Trainer:
         state, best = self.state, self.state.best
         state.evaluated_step = state.step
         self._last_evaluation = evaluation
-        improved = best.loss is None or evaluation.loss < best.loss
-        best.evaluations_since = 0 if improved else best.evaluations_since + 1
-        if improved:
-            best.loss, best.step = evaluation.loss, state.step
-        record = {"kind": "validation", "step": state.step, "loss": evaluation.loss}
-        self._record([{**record, "tokens": evaluation.tokens, "best_loss": best.loss}])
+        improved = best.improve(evaluation.loss, state.step, state.stage.number)
+        record: dict[str, Any] = {"kind": "validation", "step": state.step}
+        record |= {"loss": evaluation.loss, "tokens": evaluation.tokens, "best_loss": best.loss}
+        if self.run.current.name is not None:
+            record["stage"] = self.run.current.name
+        if evaluation.by_source:
+            record["source_losses"] = {k: each.loss for k, each in evaluation.by_source.items()}
+        self._record([record])
         self.callbacks.on_validation_end(self.view, evaluation)
         if improved and self.settings.keep_best:
             self._save()
@@ -180,17 +218,21 @@ class Trainer:
         count = self.settings.batches_per_step
         for name, optimizer in self.state.optimizers.items():
             if optimizer.skipped_in_a_row >= self.settings.non_finite_limit:
-                first = self.state.cursors["train"] - count
+                first = self.run.first_batch - count
                 batches = [self.source.batch(index) for index in range(first, first + count)]
                 raise TrainError(
                     describe_non_finite(
-                        self.state, name, batches, first, folder=self.view.run_folder
+                        self.state,
+                        name,
+                        batches,
+                        self.state.cursors["train"] - count,
+                        folder=self.view.run_folder,
                     )
                 )
 
     def _result(self, status: Status, seconds: float) -> TrainingResult:
         reasons = {
-            "finished": f"step {self.state.step} of {self.settings.steps}",
+            "finished": f"step {self.state.step} of {self.run.steps}",
             "stopped": self.view.stop_reason or "",
             "interrupted": self.signals.requested or "",
         }

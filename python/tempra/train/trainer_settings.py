@@ -11,7 +11,10 @@ from tempra.train.evaluation import Evaluation
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How long, how much per step, and when to do what; an interval of 0 means never."""
+    """How long, how much per step, and when to do what; an interval of 0 means never.
+
+    `learning_rate` is a function of the finished updates, in a stage of those of the stage.
+    """
 
     steps: int
     learning_rate: Callable[[int], float]
