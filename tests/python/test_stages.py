@@ -228,6 +228,22 @@ def test_a_worse_stage_still_has_its_own_best(run: Run) -> None:
     assert all(r["best_loss"] > before for r in instruct)
 
 
+def test_the_end_of_every_stage_is_saved(run: Run) -> None:
+    code, _, err = run(
+        "run",
+        "--config",
+        "config.yaml",
+        "checkpoint.interval=1000",
+        "checkpoint.keep_best=false",
+        "checkpoint.dir=few",
+    )
+    assert code == 0, err
+    assert CheckpointStore(Path("few/checkpoints")).steps() == [0, 9, 16, STEPS]
+    code, _, err = run("resume", "--checkpoint", "few/checkpoints/step-00000009")
+    assert code == 0, err
+    same_end("few")
+
+
 def test_validation_of_a_mixture_weighs_sources_by_their_shares(finished: Path) -> None:
     found = [r for r in records(finished / "whole") if r["kind"] == "validation"]
     for record in found:
@@ -333,6 +349,8 @@ def test_other_data_is_no_continuation(run: Run) -> None:
 def test_patience_ends_the_last_stage_only(run: Run) -> None:
     settings = {"patience": 1, "interval": 1}
     config = copy.deepcopy(CONFIG)
+    # The first stage learns nothing either, and is not ended by it.
+    config["stages"][0] |= {"evaluation": {"interval": 1}, "optimizer": {"lr": 1e-12}}
     config["stages"][2]["evaluation"] = settings
     config["stages"][2]["optimizer"] = {"lr": 1e-12}
     config["stages"][2]["train"] = {"steps": 50}

@@ -38,9 +38,13 @@ class InstructionOptions:
     template: str | None = None
     train_on: TrainOn | None = None
     skip_bad_lines: int = 0
+    # Whether this was asked for several texts, not all of which need be conversations.
+    for_several: bool = False
 
     def refuse_for_text(self, why: str) -> None:
         """Raise `ConfigError` for settings that plain text has no use for."""
+        if self.for_several:
+            return
         for name, value, needless in (
             ("template", self.template, None),
             ("train_on", self.train_on, None),

@@ -46,8 +46,13 @@ def preparation_of_sections(
     suffixes: Sequence[str] | None = None,
     format: FormatName | None = None,
     shard_tokens: int = _SHARD_TOKENS,
+    for_several: bool = False,
 ) -> Preparation:
-    """Return the preparation; `train`, `suffixes`, `format` stand in for those of the section."""
+    """Return the preparation; `train`, `suffixes`, `format` stand in for those of the section.
+
+    Where a section is one of several with settings in common, `for_several` lets plain text pass
+    by what is meant for conversations.
+    """
     return Preparation(
         train=data.train if train is None else train,
         validation=data.validation,
@@ -63,6 +68,7 @@ def preparation_of_sections(
             template=data.template,
             train_on=data.train_on,
             skip_bad_lines=data.skip_bad_lines,
+            for_several=for_several,
         ),
         token_dtype=data.token_dtype,
         shard_tokens=shard_tokens,

@@ -108,6 +108,7 @@ def open_run_text(
     ]
     for run, stage in zip(runs, stages, strict=True):
         _check_measurable(run, stage)
+        _check_conversations(run, stage)
     text = RunText(stages)
     if checkpoint is not None:
         check_model_files(text.model_files(), checkpoint, "data")
@@ -147,7 +148,10 @@ def _open_together(
     raw = [data for data in sections if prepared_folder(data) is None]
     ready = [folder for folder in map(prepared_folder, sections) if folder is not None]
     tokenizer = _shared_section(config, raw, ready, checkpoint, progress)
-    return [open_source(data, config.tokenizer, tokenizer, progress=progress) for data in sections]
+    return [
+        open_source(data, config.tokenizer, tokenizer, progress=progress, for_several=True)
+        for data in sections
+    ]
 
 
 def _shared_section(
@@ -165,7 +169,7 @@ def _shared_section(
         return TokenizerConfig(kind="file", path=str(ready[0]))
     if asked.resolved_kind() in ("file", "byte"):
         return asked
-    preparations = [preparation_of_data(data, asked) for data in raw]
+    preparations = [preparation_of_data(data, asked, for_several=True) for data in raw]
     learned = shared_tokenizer(preparations, cache_folder(config.data), progress)
     return TokenizerConfig(kind="file", path=str(learned))
 
@@ -203,6 +207,22 @@ def _check_measurable(run: StageRun, stage: StageText) -> None:
             f"{where}evaluation.interval: got {interval}, but {folders} was prepared without "
             "validation text"
         )
+
+
+def _check_conversations(run: StageRun, stage: StageText) -> None:
+    """Raise ConfigError for a source of plain text that itself asks for what only masks have."""
+    for asked, opened in zip(run.config.data.sources, stage.sources, strict=False):
+        if opened.text.manifest.instructions is not None:
+            continue
+        for name, value in (
+            ("train_on", None if asked.train_on == "all" else asked.train_on),
+            ("skip_bad_lines", asked.skip_bad_lines or None),
+        ):
+            if value is not None:
+                raise ConfigError(
+                    f"data.sources, {asked.name!r}: {name}: got {value!r}, but its text is plain; "
+                    "remove the setting or name its format"
+                )
 
 
 def vocabulary_size(config: LlmTrainingConfig) -> int:

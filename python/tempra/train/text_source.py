@@ -47,12 +47,13 @@ def open_source(
     tokenizer: TokenizerConfig,
     *,
     progress: PrepareProgress | None = None,
+    for_several: bool = False,
 ) -> PreparedDataset:
     """Open prepared text, which must not contradict what was `asked`, or prepare it."""
     ready = prepared_folder(data)
     if ready is not None:
         return _open_prepared(ready, data, asked)
-    preparation = preparation_of_data(data, tokenizer)
+    preparation = preparation_of_data(data, tokenizer, for_several=for_several)
     folder = cache_folder(data) / preparation.fingerprint()[:16]
     # The folder's name says what it holds, so one that is damaged may be made again.
     return prepare(preparation, folder, replace=True, progress=progress)[0]
@@ -79,16 +80,19 @@ def preparation_of(config: LlmTrainingConfig, checkpoint: Checkpoint | None = No
     return preparation_of_data(config.data, tokenizer_section(config, checkpoint))
 
 
-def preparation_of_data(data: DataConfig, tokenizer: TokenizerConfig) -> Preparation:
+def preparation_of_data(
+    data: DataConfig, tokenizer: TokenizerConfig, *, for_several: bool = False
+) -> Preparation:
     """Return what to prepare for a section that names one text, or none for the quickstart's."""
     if data.train:
-        return preparation_of_sections(data, tokenizer)
+        return preparation_of_sections(data, tokenizer, for_several=for_several)
     return preparation_of_sections(
         data,
         tokenizer,
         train=standard_library_sources(),
         suffixes=(".py",),
         format="text",
+        for_several=for_several,
     )
 
 
