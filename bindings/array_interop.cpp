@@ -2,6 +2,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -54,6 +55,16 @@ py::dtype dtype_to_numpy(DType dtype) {
     throw DtypeError(format("numpy: dtype {} has no NumPy dtype", dtype));
 }
 
+// As views into the middle of packed records are not.
+void check_aligned(const void* data, const Shape& sizes, DType dtype, const char* operation) {
+    const auto offset =
+        reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(size_of(dtype));
+    TEMPRA_CHECK(ShapeError, sizes.numel() == 0 || offset == 0,
+                 "{}: the numbers do not lie at multiples of their size in memory; pass a copy, "
+                 "such as numpy.array(...)",
+                 operation);
+}
+
 // Gives up a Python reference from whichever thread drops the last tensor.
 std::function<void()> release_later(py::object object) {
     PyObject* held = object.release().ptr();
@@ -90,6 +101,7 @@ Tensor from_numpy(const py::object& object) {
         strides.push_back(stride >= 0 ? stride / item : 1);
     }
     void* data = const_cast<void*>(array.data());
+    check_aligned(data, sizes, dtype, "from_numpy");
     const bool writable = array.writeable();
     return from_memory(data, sizes, strides, dtype, release_later(array), writable);
 }
@@ -181,11 +193,12 @@ Tensor from_dlpack(const py::object& object) {
                      "from_dlpack: negative strides are not supported");
         strides[i] = from.strides[i];
     }
+    char* data = static_cast<char*>(from.data) + from.byte_offset;
+    check_aligned(data, sizes, name->dtype, "from_dlpack");
     PyCapsule_SetName(provided.ptr(), "used_dltensor");
-    return from_memory(static_cast<char*>(from.data) + from.byte_offset, sizes, strides,
-                       name->dtype, [managed] {
-                           if (managed->deleter != nullptr) managed->deleter(managed);
-                       });
+    return from_memory(data, sizes, strides, name->dtype, [managed] {
+        if (managed->deleter != nullptr) managed->deleter(managed);
+    });
 }
 
 py::capsule to_dlpack(const Tensor& tensor) {

@@ -126,6 +126,16 @@ def test_numpy_both_ways_without_a_copy(dtype: str) -> None:
     assert tempra.from_numpy(array).dtype == t.dtype
 
 
+def test_numbers_that_are_not_aligned_are_refused() -> None:
+    unaligned = np.frombuffer(bytearray(range(9)), dtype=np.uint8)[1:].view(np.float32)
+    with pytest.raises(tempra.ShapeError, match="multiples of their size in memory; pass a copy"):
+        tempra.from_numpy(unaligned)
+    with pytest.raises(tempra.ShapeError, match="multiples of their size in memory; pass a copy"):
+        tempra.from_dlpack(unaligned)
+    assert tempra.tensor(unaligned).numpy().tobytes() == bytes(range(1, 9))
+    assert tempra.from_numpy(unaligned[:0]).numel() == 0
+
+
 def test_numpy_keeps_the_tensor_alive() -> None:
     array = tempra.full((1000,), 3.0).numpy()
     gc.collect()
