@@ -17,6 +17,7 @@ from tempra.cli.main import main
 from tempra.data import read_abi_checkpoint
 from wdbx_files import (
     BLOOM,
+    INDEX,
     METADATA,
     VECTORS,
     FileV2,
@@ -250,6 +251,35 @@ def test_damage(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert kind.split(": ")[-1] in (
         capsys.readouterr().out if code == 0 else capsys.readouterr().err
     )
+
+
+# Sections that reading tokens has no use for: only looking at them finds the damage.
+
+SIDE_DAMAGE: dict[str, tuple[Section, str]] = {
+    "filter_of_4_bytes": (Section(BLOOM, FILTER[:4]), "InvalidBloomFilter: 4 bytes"),
+    "filter_longer_than_its_size": (Section(BLOOM, FILTER + b"x"), "InvalidBloomFilter: says"),
+    "filter_of_no_bits": (Section(BLOOM, struct.pack("<BI", 6, 0)), "InvalidBloomFilter: says 0"),
+    "filter_without_probes": (Section(BLOOM, b"\0" + FILTER[1:]), "InvalidBloomFilter: 0 probes"),
+    "filter_of_17_probes": (Section(BLOOM, b"\x11" + FILTER[1:]), "InvalidBloomFilter: 17 probes"),
+    "filter_of_other_ids": (Section(BLOOM, bloom_of([8, 9])), "InvalidBloomFilter: it denies id 1"),
+    "index_of_11_bytes": (Section(INDEX, bytes(11)), "CorruptedData: the vector index"),
+    "index_cut_short": (Section(INDEX, index_of([1], [0])[:-1]), "CorruptedData: the vector index"),
+    "index_with_bytes_after": (Section(INDEX, index_of() + b"x"), "CorruptedData: the vector"),
+    "index_of_the_largest_count": (
+        Section(INDEX, struct.pack("<3I", 0, 0, 2**32 - 1)), "CorruptedData: the vector index"),
+    "index_of_the_longest_list": (
+        Section(INDEX, struct.pack("<4I", 0, 0, 1, 2**32 - 1)), "CorruptedData: the vector index"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIDE_DAMAGE)
+def test_side_damage(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    section, words = SIDE_DAMAGE[name]
+    path = tmp_path / "a.wdbx"
+    path.write_bytes(GOOD.but(sections=[META, VECS, section]).to_bytes())
+    assert tempra.WdbxTokenDataset(path).collect().tolist() == [5, 6, 7]
+    assert main(["data", "inspect", str(path)]) == 1
+    assert f"{path}: {words}" in capsys.readouterr().err
 
 
 # Token-bin
