@@ -100,6 +100,7 @@ WRONG: dict[str, tuple[bytes | None, str]] = {
     "three.bin": (b"123", "InvalidFormat: 3 bytes"),
     "folder": (None, "is neither a prepared folder nor a tokenizer"),
     "gone.wdbx": (None, "no such file"),
+    "pipe.bin": (None, "is not a file that can be read again"),
     "cut.wdbx": ((GOLDEN / "three-blocks.wdbx").read_bytes()[:-1], "InvalidFooter"),
     "cut.ckpt": ((GOLDEN / "ablc.ckpt").read_bytes()[:-1], "EndOfData"),
 }
@@ -117,6 +118,8 @@ def test_a_wrong_file_is_one_line(
         path.write_bytes(content)
     elif name == "folder":
         path.mkdir()
+    elif name == "pipe.bin":
+        os.mkfifo(path)
     assert main(["data", "inspect", str(path)]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""

@@ -78,6 +78,8 @@ def inspect_file(
             path = path.with_name(path.name.removesuffix(suffix))
     if not path.exists():
         raise FormatError(f"{path}: no such file")
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise FormatError(f"{path}: is not a file that can be read again")
     if path.name in ("tokenizer.json", DEFINITION_FILE):
         return _inspect_tokenizer(path)
     given = load_tokenizer(tokenizer) if tokenizer is not None else None
