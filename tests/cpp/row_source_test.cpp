@@ -58,6 +58,24 @@ TEST(WindowRowsTest, EachEpochReadsEveryBlockOnce) {
     EXPECT_DOUBLE_EQ(rows->epochs(2 * blocks), 2.0);
 }
 
+TEST(WindowRowsTest, BlocksInSequenceFollowOneAnother) {
+    const auto stream = counted_stream(varied_lengths(50));
+    WindowOptions options;
+    options.block = 9;
+    options.seed = 5;
+    options.sequential = true;
+    const auto rows = make_window_rows(stream, options);
+    const std::int64_t blocks = (stream->size() - 1) / 9;
+    for (std::int64_t epoch = 0; epoch < 3; ++epoch) {
+        const Batch batch = read_rows(*rows, epoch * blocks, blocks);
+        for (size_t i = 1; i < batch.tokens.size(); ++i) {
+            EXPECT_EQ(batch.tokens[i], batch.tokens[0] + static_cast<std::int32_t>(i));
+        }
+    }
+    options.random = true;
+    EXPECT_THROW((void)make_window_rows(stream, options), ConfigError);
+}
+
 TEST(WindowRowsTest, TextWithoutAWindowIsRefused) {
     WindowOptions options;
     options.block = 10;
@@ -164,6 +182,69 @@ INSTANTIATE_TEST_SUITE_P(Strategies, PackedRowsTest,
                                            PackedCase{PackingStrategy::concat, 64},
                                            PackedCase{PackingStrategy::none, 1000},
                                            PackedCase{PackingStrategy::none, 64}));
+
+// Tokens count up through the stream, so an epoch's tokens tell which documents came when.
+TEST(OrderedRowsTest, DocumentsComeInOrderWhateverThePackingAndTheParts) {
+    const auto lengths = varied_lengths(300);
+    const auto stream = counted_stream(lengths);
+    for (const auto strategy :
+         {PackingStrategy::streaming, PackingStrategy::concat, PackingStrategy::none}) {
+        for (const bool shortest_first : {false, true}) {
+            std::vector<std::int64_t> order(lengths.size());
+            for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
+            const auto key = [&](std::int64_t document) {
+                return std::min<std::int64_t>(lengths[static_cast<size_t>(document)], 33);
+            };
+            if (shortest_first) {
+                std::stable_sort(order.begin(), order.end(),
+                                 [&](auto one, auto other) { return key(one) < key(other); });
+            }
+            std::vector<std::int32_t> expected;
+            for (const std::int64_t document : order) {
+                const auto [begin, length] = stream->document(document);
+                for (std::int64_t i = 0; i < length; ++i) {
+                    expected.push_back(static_cast<std::int32_t>(begin + i));
+                }
+            }
+            for (const std::int64_t part_documents : {std::int64_t{1} << 20, std::int64_t{7}}) {
+                OrderedRowOptions options;
+                options.packing.capacity = 32;
+                options.packing.strategy = strategy;
+                options.packing.window = 1;
+                options.shortest_first = shortest_first;
+                options.part_documents = part_documents;
+                const auto rows = make_ordered_rows(stream, options);
+                std::int64_t row = 0;
+                for (int epoch = 0; epoch < 2; ++epoch) {
+                    std::vector<std::int32_t> read;
+                    while (read.size() < expected.size()) {
+                        const Batch batch = read_rows(*rows, row++, 1);
+                        EXPECT_LE(batch.tokens.size(), 32U);
+                        read.insert(read.end(), batch.tokens.begin(), batch.tokens.end());
+                    }
+                    EXPECT_EQ(read, expected);
+                    EXPECT_DOUBLE_EQ(rows->epochs(row), epoch + 1.0);
+                }
+                const Batch one = read_rows(*rows->fresh(), 5, 3);
+                EXPECT_EQ(one.tokens, read_rows(*rows, 5, 3).tokens);
+            }
+        }
+    }
+}
+
+TEST(OrderedRowsTest, WhatHasNoOrderIsRefused) {
+    OrderedRowOptions options;
+    options.packing.capacity = 8;
+    EXPECT_THROW((void)make_ordered_rows(counted_stream({3, 4}), options), ConfigError);
+    options.packing.strategy = PackingStrategy::none;
+    options.packing.longest_first = true;
+    EXPECT_THROW((void)make_ordered_rows(counted_stream({3, 4}), options), ConfigError);
+    options.packing.longest_first = false;
+    options.packing.overlong = OverlongPolicy::reject;
+    EXPECT_THROW((void)make_ordered_rows(counted_stream({9, 10}), options), ConfigError);
+    options.part_documents = 0;
+    EXPECT_THROW((void)make_ordered_rows(counted_stream({3}), options), ConfigError);
+}
 
 TEST(PackedRowDetailsTest, PaddingFillsRowsAndIsNotLearned) {
     PackedRowOptions options;

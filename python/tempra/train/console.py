@@ -71,6 +71,8 @@ class ConsoleProgress(Callback):
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=text)
         elif self._is_time(record["step"], run.steps):
+            read = record.get("source_epochs", {})
+            text += "".join(f"  {name} {epochs:.2f} epochs" for name, epochs in read.items())
             self.line(f"{_stage_of(run)}step {record['step']}/{run.steps}  {text}")
 
     def on_validation_end(self, run: RunView, evaluation: Evaluation) -> None:
@@ -113,8 +115,6 @@ def describe_step(record: Mapping[str, Any]) -> str:
         parts.append(f"{record['tokens_per_second']:,.0f} tokens/s")
     if record.get("skipped"):
         parts.append(f"{record['skipped']} skipped")
-    read = record.get("source_epochs", {})
-    parts += [f"{name} {epochs:.2f} epochs" for name, epochs in read.items()]
     return "  ".join(parts)
 
 
