@@ -34,6 +34,7 @@ void bind_gradient_clipping(py::module_& module);
 void bind_runtime(py::module_& module);
 void bind_io(py::module_& module);
 void bind_loading(py::module_& module);
+void bind_records(py::module_& module);
 void bind_wdbx(py::module_& module);
 
 // Releases the GIL around a coarse call.

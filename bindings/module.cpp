@@ -18,5 +18,6 @@ PYBIND11_MODULE(_core, module) {
     tempra::python::bind_cuda(module);
     tempra::python::bind_io(module);
     tempra::python::bind_loading(module);
+    tempra::python::bind_records(module);
     tempra::python::bind_wdbx(module);
 }

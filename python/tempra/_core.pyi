@@ -629,6 +629,51 @@ class BatchReader:
         How long read has waited in all.
         """
 
+class JsonRecordReader:
+    """
+    Records of JSON lines or an array, fed in pieces.
+    """
+    def __init__(
+        self,
+        source: typing.Any,
+        longest_record: typing.SupportsInt | typing.SupportsIndex = 268435456,
+    ) -> None: ...
+    def feed(self, data: bytes) -> list:
+        """
+        Adds bytes; the records that are whole now, as (line, value, problem or None).
+        """
+    def finish(self) -> list:
+        """
+        What is left at the end of the file.
+        """
+    @property
+    def pending_bytes(self) -> int: ...
+
+class InstructionReader:
+    """
+    Examples of a JSON file of one format, fed in pieces.
+    """
+    def __init__(
+        self,
+        source: typing.Any,
+        format: str,
+        text_field: str = "text",
+        longest_record: typing.SupportsInt | typing.SupportsIndex = 268435456,
+    ) -> None: ...
+    def feed(self, data: bytes) -> list:
+        """
+        Adds bytes; the examples that are whole now, as (line, example, problem or None). An example is a text, (messages, tools) or (prompt, chosen, rejected, tools), a message (role, content, fields).
+        """
+    def finish(self) -> list:
+        """
+        What is left at the end of the file.
+        """
+    @property
+    def ignored_fields(self) -> dict:
+        """
+        How many examples had a field of that name, which the format has no use for.
+        """
+
 class WdbxBlockIterator:
     """
     Blocks of a dataset: id, tokens, text or None.
@@ -1576,4 +1621,5 @@ def zeros_like(x: Tensor) -> Tensor:
     Zeros of the same shape and dtype.
     """
 
+LONGEST_RECORD: int = 268435456
 __version__: str = "0.1.0"

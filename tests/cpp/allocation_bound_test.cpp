@@ -92,7 +92,11 @@ TEST(AllocationBound, TheCountItselfWorks) {
 }
 
 TEST(AllocationBound, AbiCheckpoint) { check("abi_checkpoint", parse_abi_checkpoint); }
-TEST(AllocationBound, JsonHeader) { check("json_header", parse_json_header); }
+TEST(AllocationBound, InstructionRecords) {
+    check("instruction_records", parse_instruction_records);
+}
+TEST(AllocationBound, JsonReader) { check("json_reader", parse_json_reader); }
+TEST(AllocationBound, JsonRecords) { check("json_records", parse_json_records); }
 TEST(AllocationBound, Safetensors) { check("safetensors", parse_safetensors); }
 TEST(AllocationBound, TokenBin) { check("token_bin", parse_token_bin); }
 TEST(AllocationBound, TokenBinSidecar) { check("token_bin_sidecar", parse_token_bin_sidecar); }

@@ -29,7 +29,11 @@ void replay(const std::string& name, const Parse& parse, int expected_files) {
 }
 
 TEST(FuzzReplay, AbiCheckpoint) { replay("abi_checkpoint", parse_abi_checkpoint, 5); }
-TEST(FuzzReplay, JsonHeader) { replay("json_header", parse_json_header, 20); }
+TEST(FuzzReplay, InstructionRecords) {
+    replay("instruction_records", parse_instruction_records, 20);
+}
+TEST(FuzzReplay, JsonReader) { replay("json_reader", parse_json_reader, 20); }
+TEST(FuzzReplay, JsonRecords) { replay("json_records", parse_json_records, 20); }
 TEST(FuzzReplay, Safetensors) { replay("safetensors", parse_safetensors, 20); }
 TEST(FuzzReplay, TokenBin) { replay("token_bin", parse_token_bin, 5); }
 TEST(FuzzReplay, TokenBinSidecar) { replay("token_bin_sidecar", parse_token_bin_sidecar, 10); }

@@ -191,7 +191,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ("[1]", "holds a list, needs an object"),
         ('{"body": "x"}', r"has no field 'text' \(it has 'body'\); set data\.text_field"),
         ("{}", "no fields"),
-        ('{"text": 5}', "field 'text' is of type int, needs text"),
+        ('{"text": 5}', "field 'text' is of type number, needs text"),
         ('{"text": "\\ud800"}', "half a surrogate pair at character 0"),
         ("[" * 100_000, "cannot be read as JSON"),
     ],

@@ -250,20 +250,23 @@ def answer(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("format", "bad", "reason"),
     [
-        ("alpaca", '{"instruction": ', "is not JSON: Expecting value at column 17"),
-        ("alpaca", "[" * 100_000, "cannot be read as JSON"),
+        ("alpaca", '{"instruction": ', "is not JSON: a value expected, the text ends at column 17"),
+        ("alpaca", "[" * 100_000, "cannot be read as JSON: nested deeper than 256 levels"),
+        ("alpaca", '{"output": NaN}', "is not JSON: a value expected at column 12"),
+        ("alpaca", '{"output": 1e999}', "cannot be read as JSON: a number outside the range"),
+        ("alpaca", '{"a": 1, "a": 2}', 'cannot be read as JSON: key "a" appears twice'),
         ("alpaca", "[3]", "holds a list, needs an object"),
         ("alpaca", {"instruction": "a"}, r"has no field 'output' \(it has 'instruction'\)"),
         ("alpaca", {**ALPACA, "instruction": " "}, "field 'instruction' is empty"),
         ("alpaca", {**ALPACA, "output": ""}, "field 'output' is empty"),
-        ("alpaca", {**ALPACA, "input": 3}, "field 'input' is of type int, needs text"),
+        ("alpaca", {**ALPACA, "input": 3}, "field 'input' is of type number, needs text"),
         ("alpaca", {**ALPACA, "output": "\ud800"}, "field 'output' has half a surrogate pair"),
-        ("alpaca", {**ALPACA, "history": "x"}, "field 'history' is of type str, needs a list"),
+        ("alpaca", {**ALPACA, "history": "x"}, "field 'history' is of type text, needs a list"),
         ("alpaca", {**ALPACA, "history": [["x"]]}, r"history\[0\] is no pair"),
         ("sharegpt", {"x": 1}, "has no field 'conversations'"),
-        ("sharegpt", {"conversations": {}}, "is of type dict, needs a list"),
+        ("sharegpt", {"conversations": {}}, "is of type object, needs a list"),
         ("sharegpt", {"conversations": []}, "'conversations' is an empty list"),
-        ("sharegpt", {"conversations": [3]}, r"conversations\[0\] is of type int"),
+        ("sharegpt", {"conversations": [3]}, r"conversations\[0\] is of type number"),
         (
             "sharegpt",
             {"conversations": [{"from": "me", "value": "x"}]},
@@ -279,11 +282,11 @@ def answer(**changes: Any) -> dict[str, Any]:
             {"conversations": [{"from": "gpt", "value": "\n"}]},
             r"conversations\[0\] is an empty answer",
         ),
-        ("messages", {"messages": ["x"]}, r"messages\[0\] is of type str"),
-        ("messages", {"messages": [{"content": "x"}]}, r"messages\[0\].role is of type NoneType"),
+        ("messages", {"messages": ["x"]}, r"messages\[0\] is of type text"),
+        ("messages", {"messages": [{"content": "x"}]}, r"messages\[0\].role is missing"),
         ("messages", answer(role="bot"), r"messages\[1\].role is 'bot', needs one of system"),
         ("messages", {"messages": TURNS[:1]}, "has no answer of the assistant"),
-        ("messages", answer(content=None), r"messages\[1\].content is of type NoneType"),
+        ("messages", answer(content=None), r"messages\[1\].content is of type null"),
         ("messages", answer(content=" "), r"messages\[1\] is an empty answer"),
         (
             "messages",
@@ -292,7 +295,7 @@ def answer(**changes: Any) -> dict[str, Any]:
         ),
         ("messages", answer(tool_calls="\ud800"), r"messages\[1\] has half a surrogate pair"),
         ("messages", {"messages": TURNS, "tools": ["\ud800"]}, "'tools' has half a surrogate"),
-        ("messages", {"messages": TURNS, "tools": 3}, "field 'tools' is of type int"),
+        ("messages", {"messages": TURNS, "tools": 3}, "field 'tools' is of type number"),
         ("prompt_completion", {"prompt": "x"}, "has no field 'completion'"),
         ("prompt_completion", {"prompt": "x", "completion": ""}, "field 'completion' is empty"),
         ("preference", {"prompt": "x", "chosen": "a"}, "has no field 'rejected'"),
@@ -348,7 +351,9 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert len(parse_instruction_dataset(file, skip_bad_lines=1)) == 2
     array = tmp_path / "a.json"
     array.write_bytes(b"[" + good + b',\n"\xff"]')
-    with pytest.raises(FormatError, match=r"a\.json, line \d: is not valid UTF-8"):
+    with pytest.raises(
+        FormatError, match=r"a\.json, line 2: byte 62 of the file is not valid UTF-8"
+    ):
         parse_instruction_dataset(array)
 
 
@@ -394,12 +399,12 @@ def test_mistakes_in_dialogues(text: str, line: int, problem: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[", r"line 1: is not JSON: Expecting value"),
+        ("[", r"line 1: is not JSON: a value expected, the text ends"),
         ("[{}", r"line 1: needs ',' or '\]' after the element, found the end of the file"),
-        ("[{}\n,\n]", r"line 3: is not JSON: Expecting value"),
+        ("[{}\n,\n]", r"line 3: is not JSON: a value expected"),
         ("[{}\n{}]", r"line 2: needs ',' or '\]' after the element, found '\{'"),
         ('[{"a": "b\n', r"line 1: is not JSON: "),
-        ('[{"a" 3}]', r"line 1: is not JSON: Expecting ':' delimiter"),
+        ('[{"a" 3}]', r"line 1: is not JSON: ':' expected"),
         ("[{}]\n3", r"line 2: there is more after the end of the array"),
         ("[" * 100_000, r"line 1: cannot be read as JSON"),
     ],

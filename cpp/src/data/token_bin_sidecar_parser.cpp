@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
 
-#include "io/json_header.h"
+#include "io/json_reader.h"
 #include "tempra/data/token_bin_sidecar.h"
 #include "tempra/error.h"
 

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <tuple>
 
-#include "io/json_header.h"
+#include "io/json_reader.h"
 #include "io/safetensors_format.h"
 #include "tempra/error.h"
 #include "tempra/io/safetensors.h"

@@ -2,7 +2,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "io/json_header.h"
+#include "io/json_reader.h"
 #include "platform/mapped_file.h"
 #include "tempra/error.h"
 #include "tempra/io/safetensors.h"

@@ -109,7 +109,8 @@ def _template_for(data: str, trained: TrainedModel, scratch: Path) -> str | None
     """Return the model's template as a setting, where the data is conversations."""
     from tempra.data.chat_template import TEMPLATES
     from tempra.data.corpus import Corpus
-    from tempra.data.instruction_formats import TEXT, detect_format
+    from tempra.data.instruction_formats import detect_format
+    from tempra.data.instruction_records import TEXT
     from tempra.data.jinja_template import JinjaTemplate
 
     files = Corpus([data], setting="--data").files

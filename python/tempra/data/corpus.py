@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from tempra._core import ConfigError, FormatError
-from tempra.data.instruction_records import RecordError, read_text
-from tempra.data.json_records import JSON_SUFFIXES, json_records
+from tempra.data.instruction_records import record_texts
+from tempra.data.json_records import JSON_SUFFIXES
 
 if TYPE_CHECKING:
     from tempra.data.chat_template import Segment
@@ -93,7 +93,7 @@ class Corpus:
                 stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if compressed else raw)
                 name = path.with_suffix("") if compressed else path
                 if name.suffix in JSON_SUFFIXES:
-                    texts = json_texts(path, stream, self.text_field)
+                    texts = record_texts(path, stream, self.text_field)
                     pieces: Iterator[Piece] = (
                         piece for text in texts for piece in cut([text], None)
                     )
@@ -214,21 +214,6 @@ def decoded(path: Path, stream: IO[bytes]) -> Iterator[str]:
             return
         offset += used
         rest = block[used:]
-
-
-def json_texts(path: Path, stream: IO[bytes], field: str) -> Iterator[str]:
-    """Read the text of each JSON record; raises `FormatError` with file, line and reason."""
-    for record in json_records(path, stream):
-        place = f"{path}, line {record.line}"
-        if record.problem is not None:
-            raise FormatError(f"{place}: {record.problem}")
-        if not isinstance(record.value, dict):
-            kind = type(record.value).__name__
-            raise FormatError(f"{place}: holds a {kind}, needs an object")
-        try:
-            yield read_text(record.value, field).text
-        except RecordError as problem:
-            raise FormatError(f"{place}: {problem}") from None
 
 
 def cut(chunks: Iterable[str], separator: str | None) -> Iterator[Piece]:

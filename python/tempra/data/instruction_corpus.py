@@ -19,13 +19,12 @@ from tempra.data.conversation import Conversation
 from tempra.data.corpus import Corpus, Piece, Progress, SourceFile
 from tempra.data.instruction_dataset import MalformedLines, resolve_format
 from tempra.data.instruction_formats import (
-    PREFERENCE,
-    TEXT,
     Detection,
     ExampleReader,
     check_format,
     default_template,
 )
+from tempra.data.instruction_records import PREFERENCE, TEXT
 from tempra.data.loss_mask import EncodedExample, TrainOn, encode_examples
 from tempra.data.tokenizer import END_OF_TEXT, Tokenizer
 

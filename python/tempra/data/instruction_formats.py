@@ -12,19 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, cast
+from typing import IO, Literal, cast
 
 from tempra._core import ConfigError, FormatError
-from tempra.data.conversation import Example, PlainText
+from tempra.data.conversation import PlainText
 from tempra.data.corpus import Piece, cut, decoded
 from tempra.data.instruction_records import (
-    RecordError,
-    read_alpaca,
-    read_messages,
-    read_preference,
-    read_prompt_completion,
-    read_sharegpt,
-    read_text,
+    PREFERENCE,
+    TEXT,
+    LocatedExample,
+    record_examples,
 )
 from tempra.data.json_records import JSON_SUFFIXES, JsonRecord, json_records
 from tempra.data.marked_text import (
@@ -37,7 +34,7 @@ from tempra.data.marked_text import (
     text_lines,
 )
 
-AUTO, TEXT, PREFERENCE = "auto", "text", "preference"
+AUTO = "auto"
 FormatName = Literal[
     "auto",
     "text",
@@ -54,22 +51,12 @@ _DETECTION_CHARACTERS = 1 << 16
 _DETECTION_RECORDS = 100
 
 
-class LocatedExample(NamedTuple):
-    """An example and the line it begins on; `problem` says why there is none."""
-
-    line: int
-    example: Example | None
-    problem: str | None = None
-
-
 @dataclass(frozen=True)
 class RecordFormat:
-    """A format of JSON records: the fields it is known by, those it reads, and its reader."""
+    """A format of JSON records and the fields it is known by."""
 
     name: str
     known_by: tuple[str, ...]
-    reads: frozenset[str]
-    read: Callable[[Mapping[str, Any]], Example]
     # The template that fits it when none is chosen.
     template: str
 
@@ -98,37 +85,11 @@ class Detection:
 RECORD_FORMATS: dict[str, RecordFormat] = {
     each.name: each
     for each in (
-        RecordFormat(
-            "messages", ("messages",), frozenset({"messages", "tools"}), read_messages, "chatml"
-        ),
-        RecordFormat(
-            "sharegpt",
-            ("conversations",),
-            frozenset({"conversations", "system", "tools"}),
-            read_sharegpt,
-            "chatml",
-        ),
-        RecordFormat(
-            "preference",
-            ("prompt", "chosen", "rejected"),
-            frozenset({"prompt", "chosen", "rejected", "tools"}),
-            read_preference,
-            "chatml",
-        ),
-        RecordFormat(
-            "prompt_completion",
-            ("prompt", "completion"),
-            frozenset({"prompt", "completion", "tools"}),
-            read_prompt_completion,
-            "plain",
-        ),
-        RecordFormat(
-            "alpaca",
-            ("instruction", "output"),
-            frozenset({"instruction", "input", "output", "system", "history"}),
-            read_alpaca,
-            "alpaca",
-        ),
+        RecordFormat("messages", ("messages",), "chatml"),
+        RecordFormat("sharegpt", ("conversations",), "chatml"),
+        RecordFormat(PREFERENCE, ("prompt", "chosen", "rejected"), "chatml"),
+        RecordFormat("prompt_completion", ("prompt", "completion"), "plain"),
+        RecordFormat("alpaca", ("instruction", "output"), "alpaca"),
     )
 }
 MARKED_FORMATS: dict[str, MarkedFormat] = {
@@ -272,29 +233,13 @@ class ExampleReader:
 
     def _examples(self, stream: IO[bytes]) -> Iterator[LocatedExample]:
         if is_json(self.path):
-            return map(self._of_record, json_records(self.path, stream))
+            return record_examples(
+                self.path, stream, self.format, self.text_field, self.ignored_fields
+            )
         if self.format in MARKED_FORMATS:
             lines = text_lines(decoded(self.path, stream))
             return (LocatedExample(*marked) for marked in MARKED_FORMATS[self.format].read(lines))
         return self._documents(stream)
-
-    def _of_record(self, record: JsonRecord) -> LocatedExample:
-        if record.problem is not None:
-            return LocatedExample(record.line, None, record.problem)
-        if not isinstance(record.value, dict):
-            kind = type(record.value).__name__
-            return LocatedExample(record.line, None, f"holds a {kind}, needs an object")
-        try:
-            if self.format == TEXT:
-                return LocatedExample(record.line, read_text(record.value, self.text_field))
-            known = RECORD_FORMATS[self.format]
-            example = known.read(record.value)
-        except RecordError as problem:
-            return LocatedExample(record.line, None, str(problem))
-        for name in record.value:
-            if name not in known.reads:
-                self.ignored_fields[name] = self.ignored_fields.get(name, 0) + 1
-        return LocatedExample(record.line, example)
 
     def _documents(self, stream: IO[bytes]) -> Iterator[LocatedExample]:
         parts: list[Piece] = []

@@ -7,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "io/json_header.h"
 #include "tempra/data/abi_checkpoint.h"
 #include "tempra/data/token_bin.h"
 #include "tempra/data/token_bin_sidecar.h"
@@ -19,59 +18,6 @@ namespace tempra::fuzz {
 
 void require(bool condition) {
     if (!condition) std::abort();
-}
-
-namespace {
-
-void read_any(io::JsonReader& reader) {
-    switch (reader.peek()) {
-        case io::JsonType::object:
-            reader.begin_object();
-            for (std::string key; reader.next_key(key);) {
-                require(io::find_invalid_utf8(key) == std::string_view::npos);
-                read_any(reader);
-            }
-            return;
-        case io::JsonType::array:
-            reader.begin_array();
-            while (reader.next_element()) read_any(reader);
-            return;
-        case io::JsonType::string: {
-            // What was decoded can be written and read again.
-            const std::string text = reader.read_string();
-            require(io::find_invalid_utf8(io::quoted_name(text)) == std::string_view::npos);
-            std::string written;
-            io::append_json_string(written, text);
-            require(io::JsonReader(written, "written").read_string() == text);
-            return;
-        }
-        case io::JsonType::number: (void)reader.read_number(); return;
-        case io::JsonType::boolean: (void)reader.read_boolean(); return;
-        case io::JsonType::null: reader.read_null(); return;
-    }
-}
-
-template <class Read>
-bool accepts(std::string_view text, const Read& read) {
-    try {
-        io::JsonReader reader(text, "input", {1 << 20, 16});
-        read(reader);
-        reader.finish();
-        return true;
-    } catch (const FormatError&) {
-        return false;
-    }
-}
-
-}  // namespace
-
-void parse_json_header(const std::uint8_t* data, std::size_t size) {
-    const std::string_view text(reinterpret_cast<const char*>(data), size);
-    const bool read = accepts(text, read_any);
-    require(read == accepts(text, [](io::JsonReader& reader) { reader.skip_value(); }));
-    // Readers of one type must refuse the others, not misread them.
-    (void)accepts(text, [](io::JsonReader& reader) { (void)reader.read_integer(); });
-    (void)accepts(text, [](io::JsonReader& reader) { (void)reader.read_boolean(); });
 }
 
 void parse_safetensors(const std::uint8_t* data, std::size_t size) {

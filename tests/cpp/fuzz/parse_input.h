@@ -12,7 +12,12 @@ namespace tempra::fuzz {
 void require(bool condition);
 
 void parse_abi_checkpoint(const std::uint8_t* data, std::size_t size);
-void parse_json_header(const std::uint8_t* data, std::size_t size);
+// The first two bytes choose the format and where the file is cut into the pieces that it is read
+// in.
+void parse_instruction_records(const std::uint8_t* data, std::size_t size);
+void parse_json_reader(const std::uint8_t* data, std::size_t size);
+// The first byte chooses the longest record, the second where the file is cut.
+void parse_json_records(const std::uint8_t* data, std::size_t size);
 void parse_safetensors(const std::uint8_t* data, std::size_t size);
 void parse_token_bin(const std::uint8_t* data, std::size_t size);
 void parse_token_bin_sidecar(const std::uint8_t* data, std::size_t size);

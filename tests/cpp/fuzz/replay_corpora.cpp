@@ -27,7 +27,9 @@ int main(int argument_count, char** arguments) {
     if (argument_count != 2) return EXIT_FAILURE;
     const std::filesystem::path corpora = arguments[1];
     replay(corpora / "abi_checkpoint", tempra::fuzz::parse_abi_checkpoint);
-    replay(corpora / "json_header", tempra::fuzz::parse_json_header);
+    replay(corpora / "instruction_records", tempra::fuzz::parse_instruction_records);
+    replay(corpora / "json_reader", tempra::fuzz::parse_json_reader);
+    replay(corpora / "json_records", tempra::fuzz::parse_json_records);
     replay(corpora / "safetensors", tempra::fuzz::parse_safetensors);
     replay(corpora / "token_bin", tempra::fuzz::parse_token_bin);
     replay(corpora / "token_bin_sidecar", tempra::fuzz::parse_token_bin_sidecar);

@@ -1,4 +1,4 @@
-#include "io/json_header.h"
+#include "io/json_reader.h"
 
 #include <gtest/gtest.h>
 
@@ -60,7 +60,7 @@ std::string error_in(std::string_view text, const JsonLimits& limits = {}) {
     return error_of<FormatError>([&] { (void)parse(text, limits); });
 }
 
-TEST(JsonHeader, ReadsEveryKindOfValue) {
+TEST(JsonReader, ReadsEveryKindOfValue) {
     EXPECT_EQ(parse(R"( {"a" : [1, -2.5, true, false, null, "x"], "b": {}} )"),
               R"({"a":[i1,d-2.5,true,false,null,"x",],"b":{},})");
     EXPECT_EQ(parse("[]"), "[]");
@@ -74,14 +74,14 @@ TEST(JsonHeader, ReadsEveryKindOfValue) {
     EXPECT_EQ(parse("0.5e+1"), "d5");
 }
 
-TEST(JsonHeader, DecodesStrings) {
+TEST(JsonReader, DecodesStrings) {
     EXPECT_EQ(parse(R"("\"\\\/\b\f\n\r\t")"), R"("\"\\/\b\f\n\r\t")");
     EXPECT_EQ(parse(R"("\u00e9\u20AC\ud83d\ude00A")"), "\"\u00e9\u20ac\U0001F600A\"");
     EXPECT_EQ(parse(R"("\u0000\u001f")"), R"("\u0000\u001f")");
     EXPECT_EQ(parse("\"\u00e9\u20ac\U0001F600\""), "\"\u00e9\u20ac\U0001F600\"");
 }
 
-TEST(JsonHeader, RefusesWhatIsNotJson) {
+TEST(JsonReader, RefusesWhatIsNotJson) {
     EXPECT_EQ(error_in(""), "t: JSON, byte 0: a value expected, the text ends");
     EXPECT_EQ(error_in("  "), "t: JSON, byte 2: a value expected, the text ends");
     EXPECT_EQ(error_in("{\"a\":1} x"), "t: JSON, byte 8: text after the end of the value");
@@ -134,22 +134,28 @@ TEST(JsonHeader, RefusesWhatIsNotJson) {
     EXPECT_THROW((void)parse(std::string_view("\"a\0b\"", 5)), FormatError);
 }
 
-TEST(JsonHeader, RefusesDuplicateKeysAlsoWhenSpelledDifferently) {
+TEST(JsonReader, RefusesDuplicateKeysAlsoWhenSpelledDifferently) {
     EXPECT_EQ(error_in(R"({"a":1,"b":2,"a":3})"), "t: JSON, byte 16: key \"a\" appears twice");
     EXPECT_THROW((void)parse(R"({"a":1,"\u0061":3})"), FormatError);
     EXPECT_THROW((void)parse(R"({"x":{"a":1,"a":2}})"), FormatError);
     EXPECT_EQ(parse(R"({"x":{"a":1},"a":2})"), R"({"x":{"a":i1,},"a":i2,})");
+    // Also where there are many: inner objects have keys of their own.
+    std::string many = R"({"x":{"k1":1})";
+    for (int i = 0; i < 40; ++i) many += ",\"k" + std::to_string(i) + "\":" + std::to_string(i);
+    EXPECT_NO_THROW((void)parse(many + "}"));
+    EXPECT_THROW((void)parse(many + R"(,"k3":1})"), FormatError);
+    EXPECT_THROW((void)parse(many + R"(,"\u006b39":1})"), FormatError);
 }
 
-TEST(JsonHeader, KeepsItsLimits) {
+TEST(JsonReader, KeepsItsLimits) {
     EXPECT_EQ(parse("[[[1]]]", {100, 3}), "[[[i1,],],]");
-    EXPECT_EQ(error_in("[[[[1]]]]", {100, 3}), "t: JSON, byte 4: nested deeper than 3 levels");
+    EXPECT_EQ(error_in("[[[[1]]]]", {100, 3}), "t: JSON, byte 3: nested deeper than 3 levels");
     EXPECT_THROW((void)parse(R"({"a":{"a":{"a":{}}}})", {100, 3}), FormatError);
     EXPECT_THROW((void)parse(std::string(100'000, '[')), FormatError);
     EXPECT_EQ(error_in("[1,2,3]", {6, 3}), "t: JSON of 7 bytes, at most 6 are allowed");
 }
 
-TEST(JsonHeader, RefusesInvalidUtf8) {
+TEST(JsonReader, RefusesInvalidUtf8) {
     EXPECT_EQ(error_in("\"ab\xff\""), "t: JSON, byte 3: invalid UTF-8");
     const auto valid = [](std::string_view text) {
         return find_invalid_utf8(text) == std::string_view::npos;
@@ -169,7 +175,42 @@ TEST(JsonHeader, RefusesInvalidUtf8) {
     }
 }
 
-TEST(JsonHeader, WrongTypesAreNamed) {
+TEST(JsonReader, LetsLoneSurrogatesThroughWhereAsked) {
+    const auto flags = [](std::string_view text) {
+        JsonReader reader(text, "t", {100, 4, true});
+        const JsonSpan span = reader.scan_string();
+        reader.finish();
+        EXPECT_EQ(span.end - span.begin, text.size() - 2);
+        return std::pair(span.has_escapes, span.has_lone_surrogate);
+    };
+    EXPECT_EQ(flags(R"("plain")"), std::pair(false, false));
+    EXPECT_EQ(flags(R"("\n \ud83d\ude00")"), std::pair(true, false));
+    EXPECT_EQ(flags(R"("\ud83d")"), std::pair(true, true));
+    EXPECT_EQ(flags(R"("\ude00\ud83d")"), std::pair(true, true));
+    // The first half that has no second does not take another's.
+    EXPECT_EQ(decode_json_string(R"(\ud83d\ud83d\ude00)"), "\xED\xA0\xBD\xF0\x9F\x98\x80");
+    EXPECT_EQ(decode_json_string(R"(\ud83dn\u00E9)"), "\xED\xA0\xBDn\u00e9");
+}
+
+TEST(JsonReader, FindsInvalidUtf8WhereverItLies) {
+    // Eight bytes at a time where they are ASCII: every place and every length around that.
+    for (size_t length = 1; length < 40; ++length) {
+        for (size_t place = 0; place < length; ++place) {
+            std::string text(length, 'x');
+            EXPECT_EQ(find_invalid_utf8(text), std::string::npos);
+            text[place] = '\xFF';
+            EXPECT_EQ(find_invalid_utf8(text), place) << length;
+            std::string string(length + 2, 'x');
+            string.front() = string.back() = '"';
+            string[1 + place] = '\n';
+            EXPECT_EQ(error_in(string), "t: JSON, byte " + std::to_string(1 + place) +
+                                            ": an unescaped control character in a string");
+        }
+    }
+    EXPECT_EQ(count_characters("a\u00e9\xF0\x9F\x98\x80"), 3U);
+}
+
+TEST(JsonReader, WrongTypesAreNamed) {
     const auto error = [](std::string_view text, auto&& read) {
         JsonReader reader(text, "t");
         return error_of<FormatError>([&] { read(reader); });
@@ -193,7 +234,7 @@ TEST(JsonHeader, WrongTypesAreNamed) {
     EXPECT_EQ(reader.read_integer(), 17);
 }
 
-TEST(JsonHeader, NamesInMessagesAreShortAndPrintable) {
+TEST(JsonReader, NamesInMessagesAreShortAndPrintable) {
     EXPECT_EQ(quoted_name("a\n\x01"), R"("a\n\u0001")");
     EXPECT_EQ(quoted_name(std::string(200, 'x')), "\"" + std::string(80, 'x') + "\"...");
     // Cut before a sequence that does not fit whole.

@@ -2,6 +2,6 @@
 
 extern "C" __attribute__((visibility("default"))) int LLVMFuzzerTestOneInput(
     const std::uint8_t* data, std::size_t size) {
-    tempra::fuzz::parse_json_header(data, size);
+    tempra::fuzz::parse_json_records(data, size);
     return 0;
 }

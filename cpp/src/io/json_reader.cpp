@@ -1,111 +1,30 @@
-#include "io/json_header.h"
+#include "io/json_reader.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <utility>
-
-#include "tempra/error.h"
 
 namespace tempra::io {
 
 namespace {
 
+// Objects with more keys than this look for a key in a hash table.
+constexpr size_t kFewKeys = 16;
+
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-void append_utf8(std::string& out, char32_t code) {
-    const auto put = [&out](char32_t byte) { out += static_cast<char>(byte); };
-    if (code < 0x80) {
-        put(code);
-    } else if (code < 0x800) {
-        put(0xC0 | (code >> 6));
-        put(0x80 | (code & 0x3F));
-    } else if (code < 0x10000) {
-        put(0xE0 | (code >> 12));
-        put(0x80 | ((code >> 6) & 0x3F));
-        put(0x80 | (code & 0x3F));
-    } else {
-        put(0xF0 | (code >> 18));
-        put(0x80 | ((code >> 12) & 0x3F));
-        put(0x80 | ((code >> 6) & 0x3F));
-        put(0x80 | (code & 0x3F));
-    }
-}
-
-// Length of the well-formed sequence at the start of `text` (not empty); 0 when there is none.
-// Ranges of the second byte as in the Unicode standard, table 3-7.
-size_t utf8_sequence_length(std::string_view text) {
-    const auto byte = [&text](size_t i) { return static_cast<unsigned char>(text[i]); };
-    const unsigned first = byte(0);
-    if (first < 0x80) return 1;
-    size_t length = 0;
-    unsigned low = 0x80, high = 0xBF;
-    if (first >= 0xC2 && first <= 0xDF) {
-        length = 2;
-    } else if (first >= 0xE0 && first <= 0xEF) {
-        length = 3;
-        if (first == 0xE0) low = 0xA0;   // shorter forms exist
-        if (first == 0xED) high = 0x9F;  // surrogates
-    } else if (first >= 0xF0 && first <= 0xF4) {
-        length = 4;
-        if (first == 0xF0) low = 0x90;   // shorter forms exist
-        if (first == 0xF4) high = 0x8F;  // beyond U+10FFFF
-    }
-    if (length == 0 || text.size() < length) return 0;
-    if (byte(1) < low || byte(1) > high) return 0;
-    for (size_t i = 2; i < length; ++i) {
-        if (byte(i) < 0x80 || byte(i) > 0xBF) return 0;
-    }
-    return length;
+// High bits where a byte is a quote, a backslash or a control character; none elsewhere before the
+// first of them.
+std::uint64_t ends_of_plain_text(std::uint64_t eight) {
+    constexpr std::uint64_t kOnes = 0x0101010101010101, kHighBits = 0x80 * kOnes;
+    const std::uint64_t quote = eight ^ ('"' * kOnes), backslash = eight ^ ('\\' * kOnes);
+    return (((eight - 0x20 * kOnes) & ~eight) | ((quote - kOnes) & ~quote) |
+            ((backslash - kOnes) & ~backslash)) &
+           kHighBits;
 }
 
 }  // namespace
-
-size_t find_invalid_utf8(std::string_view text) {
-    size_t position = 0;
-    while (position < text.size()) {
-        const size_t length = utf8_sequence_length(text.substr(position));
-        if (length == 0) return position;
-        position += length;
-    }
-    return std::string_view::npos;
-}
-
-void append_json_string(std::string& out, std::string_view text) {
-    constexpr const char* kHex = "0123456789abcdef";
-    out += '"';
-    for (const char c : text) {
-        switch (c) {
-            case '"': out += "\\\""; break;
-            case '\\': out += "\\\\"; break;
-            case '\b': out += "\\b"; break;
-            case '\f': out += "\\f"; break;
-            case '\n': out += "\\n"; break;
-            case '\r': out += "\\r"; break;
-            case '\t': out += "\\t"; break;
-            default:
-                if (static_cast<unsigned char>(c) < 0x20) {
-                    out += "\\u00";
-                    out += kHex[c >> 4];
-                    out += kHex[c & 15];
-                } else {
-                    out += c;
-                }
-        }
-    }
-    out += '"';
-}
-
-std::string quoted_name(std::string_view name) {
-    constexpr size_t kMaxBytes = 80;
-    std::string_view shown = name.substr(0, kMaxBytes);
-    // Never more than three bytes: a sequence cut in two.
-    if (const size_t bad = find_invalid_utf8(shown); bad != std::string_view::npos) {
-        shown = shown.substr(0, bad);
-    }
-    std::string out;
-    append_json_string(out, shown);
-    if (shown.size() < name.size()) out += "...";
-    return out;
-}
 
 JsonReader::JsonReader(std::string_view text, std::string source, const JsonLimits& limits)
     : text_(text), source_(std::move(source)), limits_(limits) {
@@ -118,8 +37,8 @@ JsonReader::JsonReader(std::string_view text, std::string source, const JsonLimi
     }
 }
 
-void JsonReader::fail(std::string_view message) const {
-    throw FormatError(format("{}: JSON, byte {}: {}", source_, position_, message));
+void JsonReader::fail(const std::string& message, JsonError::Kind kind) const {
+    throw JsonError(source_, kind, position_, message);
 }
 
 void JsonReader::skip_space() {
@@ -136,7 +55,7 @@ bool JsonReader::at(char expected) const {
 
 void JsonReader::expect(char expected, std::string_view what) {
     skip_space();
-    if (!at(expected)) fail(format("{} expected", what));
+    if (!at(expected)) fail(std::string(what) + " expected");
     ++position_;
 }
 
@@ -156,52 +75,76 @@ JsonType JsonReader::peek() {
     return JsonType::number;
 }
 
-void JsonReader::push_level(bool is_object) {
+void JsonReader::push_level() {
     if (static_cast<int>(levels_.size()) >= limits_.max_depth) {
-        fail(format("nested deeper than {} levels", limits_.max_depth));
+        --position_;  // at the bracket
+        fail(format("nested deeper than {} levels", limits_.max_depth), JsonError::Kind::too_deep);
     }
-    levels_.push_back({is_object, true, {}});
+    levels_.push_back({keys_.size(), true, {}});
+}
+
+void JsonReader::pop_level() {
+    keys_.resize(levels_.back().first_key);
+    levels_.pop_back();
 }
 
 void JsonReader::begin_object() {
     expect('{', "an object");
-    push_level(true);
+    push_level();
 }
 
 void JsonReader::begin_array() {
     expect('[', "an array");
-    push_level(false);
+    push_level();
 }
 
-bool JsonReader::next_key(std::string& key) {
+void JsonReader::add_key(std::string_view key) {
     Level& level = levels_.back();
+    const auto first = keys_.begin() + static_cast<std::ptrdiff_t>(level.first_key);
+    const size_t count = keys_.size() - level.first_key;
+    if (count == kFewKeys) level.many_keys.insert(first, keys_.end());
+    const bool is_new = count < kFewKeys ? std::find(first, keys_.end(), key) == keys_.end()
+                                         : level.many_keys.insert(key).second;
+    if (!is_new) fail(format("key {} appears twice", quoted_name(key)), JsonError::Kind::content);
+    keys_.push_back(key);
+}
+
+bool JsonReader::next_key(JsonSpan& key) {
     skip_space();
     if (at('}')) {
         ++position_;
-        levels_.pop_back();
+        pop_level();
         return false;
     }
-    if (!level.is_first) expect(',', "',' or '}'");
-    level.is_first = false;
+    if (!levels_.back().is_first) expect(',', "',' or '}'");
+    levels_.back().is_first = false;
     skip_space();
     if (!at('"')) fail("a key in quotes expected");
-    key = read_string();
-    if (!level.keys.insert(key).second) fail(format("key {} appears twice", quoted_name(key)));
+    key = scan_string();
+    std::string_view name = text_.substr(key.begin, key.end - key.begin);
+    if (key.has_escapes) name = decoded_keys_.emplace_front(decode_json_string(name));
+    add_key(name);
     expect(':', "':'");
     return true;
 }
 
+bool JsonReader::next_key(std::string& key) {
+    JsonSpan span;
+    if (!next_key(span)) return false;
+    key = keys_.back();
+    return true;
+}
+
 bool JsonReader::next_element() {
-    Level& level = levels_.back();
     skip_space();
     if (at(']')) {
         // "[1,]" does not get here: after a comma a value is read first.
         ++position_;
-        levels_.pop_back();
+        pop_level();
         return false;
     }
-    if (!level.is_first) expect(',', "',' or ']'");
-    level.is_first = false;
+    if (!levels_.back().is_first) expect(',', "',' or ']'");
+    levels_.back().is_first = false;
     return true;
 }
 
@@ -224,50 +167,65 @@ char32_t JsonReader::read_hex4() {
     return code;
 }
 
-void JsonReader::read_escape(std::string& out) {
+// Behind a backslash.
+void JsonReader::scan_escape(JsonSpan& span) {
+    constexpr std::string_view kKinds = "\"\\/bfnrtu";
     const char kind = position_ < text_.size() ? text_[position_] : '\0';
+    if (kKinds.find(kind) == std::string_view::npos) fail("unknown escape in a string");
+    span.has_escapes = true;
     ++position_;
-    switch (kind) {
-        case '"':
-        case '\\':
-        case '/': out += kind; return;
-        case 'b': out += '\b'; return;
-        case 'f': out += '\f'; return;
-        case 'n': out += '\n'; return;
-        case 'r': out += '\r'; return;
-        case 't': out += '\t'; return;
-        case 'u': break;
-        default: --position_; fail("unknown escape in a string");
-    }
-    char32_t code = read_hex4();
-    if (code >= 0xDC00 && code <= 0xDFFF) fail("second half of a surrogate pair alone");
-    if (code >= 0xD800 && code <= 0xDBFF) {
-        if (text_.substr(position_, 2) != "\\u") fail("first half of a surrogate pair alone");
+    if (kind != 'u') return;
+    const char32_t code = read_hex4();
+    if (code < 0xD800 || code > 0xDFFF) return;
+    const bool is_first = code < 0xDC00;
+    if (is_first && text_.substr(position_, 2) == "\\u") {
+        const size_t begin = position_;
         position_ += 2;
         const char32_t second = read_hex4();
-        if (second < 0xDC00 || second > 0xDFFF) fail("first half of a surrogate pair alone");
-        code = 0x10000 + ((code - 0xD800) << 10) + (second - 0xDC00);
+        if (second >= 0xDC00 && second <= 0xDFFF) return;
+        position_ = begin;  // an escape of its own
     }
-    append_utf8(out, code);
+    if (!limits_.lone_surrogates) {
+        fail(format("{} half of a surrogate pair alone", is_first ? "first" : "second"));
+    }
+    span.has_lone_surrogate = true;
 }
 
-std::string JsonReader::read_string() {
+void JsonReader::skip_plain_text() {
+    std::uint64_t eight = 0;
+    while (text_.size() - position_ >= sizeof eight) {
+        std::memcpy(&eight, text_.data() + position_, sizeof eight);
+        if (ends_of_plain_text(eight) != 0) break;
+        position_ += sizeof eight;
+    }
+    while (position_ < text_.size() && text_[position_] != '"' && text_[position_] != '\\' &&
+           static_cast<unsigned char>(text_[position_]) >= 0x20) {
+        ++position_;
+    }
+}
+
+JsonSpan JsonReader::scan_string() {
     expect('"', "a string");
-    std::string out;
+    JsonSpan span;
+    span.begin = position_;
     while (true) {
-        const size_t begin = position_;
-        while (position_ < text_.size() && text_[position_] != '"' && text_[position_] != '\\' &&
-               static_cast<unsigned char>(text_[position_]) >= 0x20) {
-            ++position_;
-        }
-        out += text_.substr(begin, position_ - begin);
+        skip_plain_text();
         if (position_ == text_.size()) fail("a string without its closing quote");
         const char c = text_[position_];
         if (c != '"' && c != '\\') fail("an unescaped control character in a string");
         ++position_;
-        if (c == '"') return out;
-        read_escape(out);
+        if (c == '"') {
+            span.end = position_ - 1;
+            return span;
+        }
+        scan_escape(span);
     }
+}
+
+std::string JsonReader::read_string() {
+    const JsonSpan span = scan_string();
+    const std::string_view inside = text_.substr(span.begin, span.end - span.begin);
+    return span.has_escapes ? decode_json_string(inside) : std::string(inside);
 }
 
 void JsonReader::skip_digits() {
@@ -275,9 +233,8 @@ void JsonReader::skip_digits() {
     while (position_ < text_.size() && is_digit(text_[position_])) ++position_;
 }
 
-std::variant<std::int64_t, double> JsonReader::read_number() {
+bool JsonReader::scan_digits() {
     if (peek() != JsonType::number) fail("a number expected");
-    const size_t begin = position_;
     if (at('-')) ++position_;
     if (at('0')) {
         ++position_;
@@ -299,6 +256,13 @@ std::variant<std::int64_t, double> JsonReader::read_number() {
         if (at('+') || at('-')) ++position_;
         skip_digits();
     }
+    return is_whole;
+}
+
+std::variant<std::int64_t, double> JsonReader::read_number() {
+    skip_space();
+    const size_t begin = position_;
+    const bool is_whole = scan_digits();
     const char* first = text_.data() + begin;
     const char* last = text_.data() + position_;
     std::int64_t integer = 0;
@@ -306,9 +270,23 @@ std::variant<std::int64_t, double> JsonReader::read_number() {
     double number = 0.0;
     if (std::from_chars(first, last, number).ec != std::errc()) {
         position_ = begin;
-        fail("a number outside the range of a double");
+        fail("a number outside the range of a double", JsonError::Kind::content);
     }
     return number;
+}
+
+void JsonReader::scan_number() {
+    skip_space();
+    const size_t begin = position_;
+    const bool is_whole = scan_digits();
+    if (static_cast<std::int64_t>(position_ - begin) > kMaxNumberCharacters) {
+        position_ = begin;
+        fail(format("a number of more than {} characters", kMaxNumberCharacters),
+             JsonError::Kind::content);
+    }
+    if (is_whole) return;
+    position_ = begin;
+    (void)read_number();
 }
 
 std::int64_t JsonReader::read_integer() {
@@ -340,7 +318,7 @@ void JsonReader::skip_value() {
     switch (peek()) {
         case JsonType::object: {
             begin_object();
-            for (std::string key; next_key(key);) skip_value();
+            for (JsonSpan key; next_key(key);) skip_value();
             return;
         }
         case JsonType::array: {
@@ -348,7 +326,7 @@ void JsonReader::skip_value() {
             while (next_element()) skip_value();
             return;
         }
-        case JsonType::string: static_cast<void>(read_string()); return;
+        case JsonType::string: static_cast<void>(scan_string()); return;
         case JsonType::number: static_cast<void>(read_number()); return;
         case JsonType::boolean: static_cast<void>(read_boolean()); return;
         case JsonType::null: read_null(); return;
