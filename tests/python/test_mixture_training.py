@@ -10,6 +10,7 @@ import pytest
 
 from staged_run import write_text
 from tempra._core import CheckpointError, ConfigError
+from tempra.checkpoint import load_checkpoint
 from tempra.cli.main import main
 from tempra.data import RowOptions
 from tempra.data.mixture import Mixture
@@ -233,12 +234,32 @@ def test_the_tokenizer_of_a_resumed_run_is_in_its_checkpoint() -> None:
             path.rmdir()
     assert main(["train", "resume", "--checkpoint", "out", "train.steps=8"]) == 0
     assert not any(path.is_dir() for path in Path(".tempra-cache").glob("tokenizer-*"))
-    from tempra.checkpoint import load_checkpoint
-
     checkpoint = load_checkpoint(Path("out"))
     (Path("books.txt")).write_text("another book " * 99)
     with pytest.raises(CheckpointError, match="is not what the checkpoint"):
         LanguageModelTrainer(config(WEB, BOOKS, **sections), checkpoint=checkpoint)
+
+
+def test_fine_tuning_on_a_mixture_takes_the_tokenizer_of_the_weights() -> None:
+    Path("start.txt").write_text("other words than those of the mixture " * 99)
+    start = {"tokenizer": {"vocab_size": 270}, "checkpoint": {"dir": "start"}}
+    train_with_result(config({"name": "start", "train": "start.txt"}, **start))
+    train = {"batch_size": 4, "block": 24, "steps": 2, "init_from": "start"}
+    asked = config(WEB, BOOKS, tokenizer={}, train=train, checkpoint={"dir": "tuned"})
+    trainer = LanguageModelTrainer(asked)
+    files = load_checkpoint(Path("start")).tokenizer_files
+    assert trainer.tokenizer.vocab_size == 270
+    assert open_run_text(asked).model_files() == files
+    train_with_result(asked)
+    Path("start").rename("gone")  # a resumed run has its tokenizer with it
+    assert main(["train", "resume", "--checkpoint", "tuned", "train.steps=4"]) == 0
+
+
+def test_bytes_are_not_tokenized_again_when_a_run_is_resumed() -> None:
+    train_with_result(config(WEB, BOOKS, checkpoint={"dir": "out"}))
+    before = sorted(Path(".tempra-cache").iterdir())
+    assert main(["train", "resume", "--checkpoint", "out", "train.steps=8"]) == 0
+    assert sorted(Path(".tempra-cache").iterdir()) == before
 
 
 def test_shares_are_those_of_the_batches() -> None:

@@ -14,7 +14,7 @@ from tempra._core import CheckpointError
 from tempra.checkpoint import load_checkpoint, save_checkpoint
 from tempra.train.callbacks import Callback
 from tempra.train.moving_average import ExponentialMovingAverage
-from tempra.train.train_state import TrainState, load_weights_into
+from tempra.train.train_state import StagePosition, TrainState, load_weights_into
 from tempra.train.trainer import Trainer
 from tempra.train.trainer_settings import TrainerSettings
 from tiny_model import TinyModel, TinySource, make_state, weights
@@ -143,3 +143,15 @@ def test_other_data_is_refused_with_what_changed() -> None:
     state = trained(2)
     with pytest.raises(CheckpointError, match="rows was 3 and is 4 now"):
         state.check_data(TinySource(rows=4))
+
+
+def test_a_checkpoint_from_before_there_were_stages_is_in_the_first() -> None:
+    state = make_state(seed=3)
+    state.step, state.cursors = 5, {"train": 7}
+    checkpoint = state.to_checkpoint()
+    del checkpoint.state["stage"], checkpoint.state["best"]["stage"]
+    other = make_state(seed=4)
+    other.restore(checkpoint)
+    assert other.stage == StagePosition(0, 0, 0)
+    assert other.best.stage == 0
+    assert other.cursors == {"train": 7}

@@ -24,6 +24,7 @@ _LAZY = {
     "RunFolder": "run_folder",
     "SchedulerConfig": "config",
     "Tracker": "callbacks",
+    "Stage": "stage",
     "TrainError": "errors",
     "TrainState": "train_state",
     "TrainableModel": "protocols",

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tempra._core import DType, Generator, Tensor
+from tempra.train.errors import TrainError
 from tempra.train.objective import Objective, PhasedObjective
 from tempra.train.protocols import Optimizer
+from tempra.train.stage import StagedRun
 from tempra.train.train_state import TrainState
 from tempra.train.train_step import backward
+from tempra.train.trainer_settings import TrainerSettings
 
 if TYPE_CHECKING:
     from tempra.data import Batch
@@ -29,6 +32,19 @@ class NonFiniteOrigin:
 
     batch: int | None
     what: str
+
+
+def stop_if_not_finite(run: StagedRun, settings: TrainerSettings, folder: Path | None) -> None:
+    """Raise TrainError after too many updates in a row that were skipped."""
+    count = settings.batches_per_step
+    for name, optimizer in run.state.optimizers.items():
+        if optimizer.skipped_in_a_row >= settings.non_finite_limit:
+            batches = [
+                run.current.source.batch(index)
+                for index in range(run.first_batch - count, run.first_batch)
+            ]
+            first = run.state.cursors["train"] - count
+            raise TrainError(describe_non_finite(run.state, name, batches, first, folder=folder))
 
 
 def describe_non_finite(

@@ -163,11 +163,13 @@ def _shared_section(
 ) -> TokenizerConfig:
     """Return the tokenizer for raw text: that of prepared text, or one learned from all of it."""
     asked = tokenizer_section(config, checkpoint)
+    if asked.kind == "byte":
+        return asked
     if checkpoint is not None and checkpoint.path is not None:
         return TokenizerConfig(kind="file", path=str(checkpoint.path))
     if ready:
         return TokenizerConfig(kind="file", path=str(ready[0]))
-    if asked.resolved_kind() in ("file", "byte"):
+    if asked.kind == "file":
         return asked
     preparations = [preparation_of_data(data, asked, for_several=True) for data in raw]
     learned = shared_tokenizer(preparations, cache_folder(config.data), progress)

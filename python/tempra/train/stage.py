@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from tempra._core import CheckpointError
+from tempra.train.evaluation import Evaluation
 from tempra.train.protocols import BatchSource
 from tempra.train.train_state import StagePosition, TrainState
 from tempra.train.trainer_settings import Evaluator, TrainerSettings
@@ -100,15 +101,29 @@ class StagedRun:
         """How often the data of this stage has been read."""
         return self.current.source.epochs(self.first_batch)
 
-    def progress(self) -> dict[str, Any]:
-        """Return what a log record says of the stage and of how often its data has been read."""
-        stage, batches = self.current, self.first_batch
-        record: dict[str, Any] = {} if stage.name is None else {"stage": stage.name}
-        record["epoch"] = round(self.epochs(), 4)
-        if isinstance(stage.source, MixedSource) and stage.source.names:
-            read = stage.source.epochs_by_source(batches)
-            named = zip(stage.source.names, read, strict=True)
-            record["source_epochs"] = {name: round(epochs, 4) for name, epochs in named}
+    def complete(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add the stage to the records of steps, and to the last how often its data was read."""
+        for record in records:
+            record |= self._name()
+        last, source = records[-1], self.current.source
+        last["epoch"] = round(self.epochs(), 4)
+        if isinstance(source, MixedSource) and source.names:
+            read = zip(source.names, source.epochs_by_source(self.first_batch), strict=True)
+            last["source_epochs"] = {name: round(epochs, 4) for name, epochs in read}
+        return records
+
+    def validation_record(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Return what metrics.jsonl keeps of a measurement."""
+        record: dict[str, Any] = {
+            "kind": "validation",
+            "step": self.state.step,
+            "loss": evaluation.loss,
+            "tokens": evaluation.tokens,
+            "best_loss": self.state.best.loss,
+            **self._name(),
+        }
+        if evaluation.by_source:
+            record["source_losses"] = {k: each.loss for k, each in evaluation.by_source.items()}
         return record
 
     def advance(self) -> None:
@@ -121,6 +136,9 @@ class StagedRun:
         if self.current.reset_optimizer:
             for optimizer in state.optimizers.values():
                 optimizer.reset()
+
+    def _name(self) -> dict[str, str]:
+        return {} if self.current.name is None else {"stage": self.current.name}
 
     def _first_step(self, number: int) -> int:
         if number >= len(self.stages):

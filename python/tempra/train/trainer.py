@@ -9,7 +9,7 @@ from typing import Any
 from tempra.train.callbacks import Callback, CallbackList, RunView
 from tempra.train.errors import TrainError
 from tempra.train.evaluation import Evaluation
-from tempra.train.non_finite import describe_non_finite
+from tempra.train.non_finite import stop_if_not_finite
 from tempra.train.protocols import BatchSource
 from tempra.train.report import Status, TrainingResult, summarise
 from tempra.train.run_folder import RunFolder
@@ -155,13 +155,8 @@ class Trainer:
         if not records:
             return
         self._last_loss = records[-1]["loss"]
-        progress = self.run.progress()
-        records[-1] |= progress
-        if "stage" in progress:
-            for record in records:
-                record["stage"] = progress["stage"]
-        self._record(records)
-        self._stop_if_not_finite()
+        self._record(self.run.complete(records))
+        stop_if_not_finite(self.run, self.settings, self.view.run_folder)
 
     def _record(self, records: Sequence[Mapping[str, Any]]) -> None:
         if self.run_folder is not None:
@@ -183,17 +178,11 @@ class Trainer:
         self.log.resume(paused)
 
     def _take_evaluation(self, evaluation: Evaluation) -> None:
-        state, best = self.state, self.state.best
+        state = self.state
         state.evaluated_step = state.step
         self._last_evaluation = evaluation
-        improved = best.improve(evaluation.loss, state.step, state.stage.number)
-        record: dict[str, Any] = {"kind": "validation", "step": state.step}
-        record |= {"loss": evaluation.loss, "tokens": evaluation.tokens, "best_loss": best.loss}
-        if self.run.current.name is not None:
-            record["stage"] = self.run.current.name
-        if evaluation.by_source:
-            record["source_losses"] = {k: each.loss for k, each in evaluation.by_source.items()}
-        self._record([record])
+        improved = state.best.improve(evaluation.loss, state.step, state.stage.number)
+        self._record([self.run.validation_record(evaluation)])
         self.callbacks.on_validation_end(self.view, evaluation)
         if improved and self.settings.keep_best:
             self._save()
@@ -213,22 +202,6 @@ class Trainer:
         self._saved_step = state.step
         self.callbacks.on_checkpoint(self.view, folder)
         self.log.resume(paused)
-
-    def _stop_if_not_finite(self) -> None:
-        count = self.settings.batches_per_step
-        for name, optimizer in self.state.optimizers.items():
-            if optimizer.skipped_in_a_row >= self.settings.non_finite_limit:
-                first = self.run.first_batch - count
-                batches = [self.source.batch(index) for index in range(first, first + count)]
-                raise TrainError(
-                    describe_non_finite(
-                        self.state,
-                        name,
-                        batches,
-                        self.state.cursors["train"] - count,
-                        folder=self.view.run_folder,
-                    )
-                )
 
     def _result(self, status: Status, seconds: float) -> TrainingResult:
         reasons = {
