@@ -21,7 +21,6 @@ class TempraTrainer:
             self.model.named_parameters(),
             betas=(0.9, 0.95),
             weight_decay=0.1,
-            bf16_copy=config.dtype == "bf16",
         )
 
     def step(self, tokens: np.ndarray, labels: np.ndarray) -> float:
@@ -33,7 +32,7 @@ class TempraTrainer:
             positions=np.tile(np.arange(block, dtype=np.int32), rows),
         )
         self.optimizer.zero_gradients()
-        loss = self.model.loss(batch)
+        loss = self.model.loss(batch, deferred=True)
         loss.backward()
         self.optimizer.step(
             learning_rate=1e-3, gradient_scale=1.0 / tokens.size, max_gradient_norm=1.0

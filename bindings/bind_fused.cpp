@@ -161,18 +161,22 @@ void bind_loss(py::module_& module) {
         "linear_cross_entropy",
         [](const Tensor& hidden, const Tensor& weight, const Tensor& labels,
            const OptionalTensor& bias, std::int64_t ignore_index, double label_smoothing,
-           double z_loss, const std::string& reduction) {
+           double z_loss, const std::string& reduction, bool deferred) {
             CrossEntropyOptions options;
             options.ignore_index = ignore_index;
             options.label_smoothing = label_smoothing;
             options.z_loss = z_loss;
             options.reduction = choose("linear_cross_entropy: reduction", reduction, kReductions);
-            return linear_cross_entropy(hidden, weight, labels, bias.value_or(Tensor()), options);
+            const auto loss = deferred ? deferred_linear_cross_entropy : linear_cross_entropy;
+            return loss(hidden, weight, labels, bias.value_or(Tensor()), options);
         },
         py::arg("hidden"), py::arg("weight"), py::arg("labels"), py::kw_only(),
         py::arg("bias") = py::none(), py::arg("ignore_index") = -100,
         py::arg("label_smoothing") = 0.0, py::arg("z_loss") = 0.0, py::arg("reduction") = "mean",
-        "Cross-entropy of hidden @ weight.T against labels, without keeping the logits.");
+        py::arg("deferred") = false,
+        "Cross-entropy of hidden @ weight.T against labels, without keeping the logits. "
+        "`deferred`: computed by backward() together with its gradients, in less memory; the "
+        "value is NaN until then.");
 }
 
 }  // namespace

@@ -1111,9 +1111,10 @@ def linear_cross_entropy(
     label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     z_loss: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     reduction: str = "mean",
+    deferred: bool = False,
 ) -> Tensor:
     """
-    Cross-entropy of hidden @ weight.T against labels, without keeping the logits.
+    Cross-entropy of hidden @ weight.T against labels, without keeping the logits. `deferred`: computed by backward() together with its gradients, in less memory; the value is NaN until then.
     """
 
 def linear_group(

@@ -386,6 +386,37 @@ TEST_P(GemmOn, PackedWeightsGiveTheSameBits) {
     }
 }
 
+// What a product with fp32 weights beside bf16 activations is: the one with the weights rounded.
+TEST_P(GemmOn, F32WeightsAreRoundedToBf16) {
+    const std::int64_t sizes[][3] = {{1, 1, 1},       {1, 130, 77},   {3, 70, 64},   {8, 33, 131},
+                                     {9, 17, 1},      {50, 130, 77},  {20, 5, 31},   {64, 64, 64},
+                                     {60, 100, 3000}, {100, 700, 65}, {5, 300, 3001}};
+    for (const auto& size : sizes) {
+        for (const unsigned flags : {0U, unsigned{kTransposeB}, unsigned{kTransposeA}}) {
+            for (const DType result : {DType::f32, DType::bf16}) {
+                SCOPED_TRACE(testing::Message() << "m " << size[0] << " n " << size[1] << " k "
+                                                << size[2] << " flags " << flags);
+                ProductSetup wide, rounded;
+                const Case t{size[0], size[1], size[2], flags | kAccumulate | kBiasF32};
+                make(wide, table(), t, {DType::bf16, result}, 7);
+                make(rounded, table(), t, {DType::bf16, result}, 7);
+                std::mt19937 random(8);
+                wide.b =
+                    Array(DType::f32, 1, t.k, t.n, (flags & kTransposeB) != 0, 3, false, random);
+                wide.arguments.b = wide.b.matrix();
+                for (std::int64_t p = 0; p < t.k; ++p) {
+                    for (std::int64_t j = 0; j < t.n; ++j) {
+                        set(rounded.arguments.b, rounded.b.offset(0, p, j), wide.b.at(0, p, j));
+                    }
+                }
+                ASSERT_EQ(table().gemm({}, wide.arguments), kKernelOk);
+                ASSERT_EQ(table().gemm({}, rounded.arguments), kKernelOk);
+                EXPECT_EQ(bytes_of(wide.c), bytes_of(rounded.c));
+            }
+        }
+    }
+}
+
 TEST_P(GemmOn, ThreadCountDoesNotChangeBits) {
     const int before = num_threads();
     const Case cases[] = {{200, 300, 500, kTransposeB | kBias, Activation::gelu_tanh},
@@ -439,6 +470,10 @@ TEST_P(GemmOn, RefusesOtherTypes) {
     ProductSetup s;
     make(s, table(), {4, 4, 4}, {DType::f32, DType::f32}, 1);
     s.arguments.b.dtype = DType::bf16;
+    EXPECT_EQ(table().gemm({}, s.arguments), kKernelUnsupportedDtype);
+    s.arguments.a.dtype = DType::bf16;
+    s.arguments.b.dtype = DType::f32;
+    s.arguments.packed_b = s.b.storage.data();  // packed for f32 products
     EXPECT_EQ(table().gemm({}, s.arguments), kKernelUnsupportedDtype);
     s.arguments.a.dtype = s.arguments.b.dtype = DType::i32;
     EXPECT_EQ(table().gemm({}, s.arguments), kKernelUnsupportedDtype);

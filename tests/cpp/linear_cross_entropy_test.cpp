@@ -236,6 +236,27 @@ TEST_P(LinearCrossEntropy, AccumulatesOrOverwrites) {
     expect_gradients(GetParam(), run, want);
 }
 
+TEST_P(LinearCrossEntropy, F32WeightsAreRoundedToBf16) {
+    if (GetParam().dtype != DType::bf16) GTEST_SKIP() << "only bf16 has another dtype of weights";
+    Options o;
+    o.chunk_rows = 16;
+    LossRun rounded(GetParam(), o), wide(GetParam(), o);
+    wide.weight = Array(DType::f32, o.vocabulary, o.width);
+    wide.weight.fill_normal(9, 0, 0.5);
+    for (std::int64_t v = 0; v < o.vocabulary; ++v) {
+        for (std::int64_t i = 0; i < o.width; ++i) rounded.weight.set(v, i, wide.weight.get(v, i));
+    }
+    ASSERT_EQ(table().linear_cross_entropy({}, rounded.bind()), kKernelOk);
+    ASSERT_EQ(table().linear_cross_entropy({}, wide.bind()), kKernelOk);
+    for (std::int64_t t = 0; t < o.tokens; ++t) {
+        EXPECT_EQ(rounded.losses.get(t), wide.losses.get(t));
+        EXPECT_EQ(rounded.dhidden.row(t), wide.dhidden.row(t));
+    }
+    for (std::int64_t v = 0; v < o.vocabulary; ++v) {
+        EXPECT_EQ(rounded.dweight.row(v), wide.dweight.row(v));
+    }
+}
+
 TEST_P(LinearCrossEntropy, AllRowsIgnored) {
     LossRun run(GetParam(), {});
     run.labels.fill(-100);

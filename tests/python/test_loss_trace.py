@@ -45,7 +45,6 @@ def train(model: Transformer, data: list[np.ndarray], lr: float = 3e-3) -> list[
         model.named_parameters(),
         betas=(0.9, 0.95),
         weight_decay=0.1,
-        bf16_copy=model.config.dtype == "bf16",
     )
     losses = []
     for step in data:

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "tempra/error.h"
@@ -31,7 +32,9 @@ class BackwardContext {
 
     // Gradient of output `i`; undefined when nothing was propagated to it.
     [[nodiscard]] const Tensor& grad_output(int i = 0) const { return grad_outputs_[i]; }
-    // Same, but contiguous.
+    // Same, given away: the caller may write into it where it alone holds it.
+    [[nodiscard]] Tensor take_grad_output(int i = 0) { return std::move(grad_outputs_[i]); }
+    // Same as `grad_output`, but contiguous.
     [[nodiscard]] Tensor contiguous_grad_output(int i = 0) const;
     [[nodiscard]] bool needs(int input) const { return needed_[input] != 0; }
     // Hands over the gradient of `input`.

@@ -99,8 +99,9 @@ struct PhiloxKey {
 
 // c = activation(a @ b + bias) + residual, or c += a @ b when `accumulate`.
 // a [batch..., m, k], b [batch..., k, n], c [batch..., m, n]; at most 3 dimensions, batch strides
-// may be 0. a and b have the same compute dtype, with one of the last two strides equal to 1
-// (transposition is expressed by strides); c is that dtype or f32, with unit column stride.
+// may be 0. a and b have the same compute dtype T, or b is f32 where a is bf16 (on the CPU: fp32
+// weights, rounded as they are packed; then never `packed_b`), with one of the last two strides
+// equal to 1 (transposition is expressed by strides); c is T or f32, with unit column stride.
 // bias [n]: T or f32. residual [m, n]: dtype of c. pre_activation [m, n] (written, dtype of c): the
 // value the activation is taken of, present or not. activation_input [m, n] (read): when present
 // the result is (a @ b) * activation'(activation_input), the backward epilogue; bias is then
@@ -141,14 +142,14 @@ struct AttentionBackwardArguments {
 
 // loss_i = log_sum_exp_i - logit_i[label] (with label smoothing) + z_loss * log_sum_exp_i^2, where
 // logits = hidden @ weight^T (+ bias), computed in chunks of rows; 0 where label == ignore_index.
-// hidden [tokens, width] T; weight [vocabulary, width] T; bias [vocabulary] f32 or absent; labels
-// [tokens] i64 or i32; losses [tokens] f32; log_sum_exps [tokens] f32. Gradients, where present:
-// grad_hidden [tokens, width] T (overwritten), grad_weight [vocabulary, width] f32 and grad_bias
-// [vocabulary] f32 (added to, or overwritten when `accumulate` is 0), of sum_i loss_i * row_scale,
-// where row_scale is grad_losses[i] (f32 [tokens]) if present, else `grad_scale`. With grad_losses,
-// log_sum_exps (if present) is an input, as an earlier call left it, and losses are not written.
-// For T = f64 everything said to be f32 is f64. A label outside [0, vocabulary) other than
-// ignore_index gives kKernelIndexOutOfRange before anything is written.
+// hidden [tokens, width] T; weight [vocabulary, width] T, or f32 as in a product; bias [vocabulary]
+// f32 or absent; labels [tokens] i64 or i32; losses [tokens] f32; log_sum_exps [tokens] f32.
+// Gradients, where present: grad_hidden [tokens, width] T (overwritten), grad_weight [vocabulary,
+// width] f32 and grad_bias [vocabulary] f32 (added to, or overwritten when `accumulate` is 0), of
+// sum_i loss_i * row_scale, where row_scale is grad_losses[i] (f32 [tokens]) if present, else
+// `grad_scale`. With grad_losses, log_sum_exps (if present) is an input, as an earlier call left
+// it, and losses are not written. For T = f64 everything said to be f32 is f64. A label outside [0,
+// vocabulary) other than ignore_index gives kKernelIndexOutOfRange before anything is written.
 struct LinearCrossEntropyArguments {
     TensorView hidden, weight, bias, labels;
     TensorView losses, log_sum_exps;

@@ -41,7 +41,7 @@ Tensor embedding(const Tensor& weight, const Tensor& indices, DType dtype) {
     Shape sizes = indices.sizes();
     sizes.push_back(weight.size(1));
     const Tensor flat_indices = reshape(contiguous(indices), {indices.numel()});
-    const Tensor table = parameter_as(weight, dtype);
+    const Tensor table = parameter_for(weight, dtype);
     const Tensor rows = empty({indices.numel(), weight.size(1)}, dtype, weight.device());
     const KernelStatus status =
         launch_status("embedding", weight.device(), dtype, &KernelTable::embedding, table.view(),

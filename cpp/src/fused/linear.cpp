@@ -95,16 +95,17 @@ struct LinearNode : Node {
         const int weight_count = static_cast<int>(weights.size());
         const int residual = 1 + weight_count + bias_count;
         if (context.needs(residual)) context.set(residual, context.grad_output());
-        const Tensor dh = gradient_before_activation(as_rows(context.grad_output()));
+        const Tensor dh = gradient_before_activation(context.take_grad_output());
+        // Parameters first: what x may have to be made again for is gone before dx is made.
+        add_parameter_gradients(context, dh, 1, true);
+        if (bias_count > 0) add_parameter_gradients(context, dh, 1 + weight_count, false);
         if (context.needs(0)) {
             std::vector<Tensor> parameters;
             for (const SavedTensor& weight : weights) {
-                parameters.push_back(parameter_as(weight.get(name()), dh.dtype()));
+                parameters.push_back(parameter_for(weight.get(name()), dh.dtype()));
             }
             context.set(0, input_gradient(name(), dh, joined(parameters), edges()[0].sizes));
         }
-        add_parameter_gradients(context, dh, 1, true);
-        if (bias_count > 0) add_parameter_gradients(context, dh, 1 + weight_count, false);
     }
 
     [[nodiscard]] std::function<Tensor()> output_recipe() const override {
@@ -124,10 +125,13 @@ struct LinearNode : Node {
     }
 
   private:
-    [[nodiscard]] Tensor gradient_before_activation(const Tensor& g) const {
+    // dh as rows, in the memory of g where nobody else holds that.
+    [[nodiscard]] Tensor gradient_before_activation(Tensor g) const {
+        g = as_rows(g);
         if (activation == Activation::none) return g;
         const Tensor& h = before_activation.get(name());
-        const Tensor dh = empty(g.sizes(), g.dtype(), g.device());
+        const bool in_place = TensorAccess::uniquely_owned(g) && g.is_contiguous();
+        const Tensor dh = in_place ? g : empty(g.sizes(), g.dtype(), g.device());
         launch(name(), g, &KernelTable::unary_backward, unary_of(activation), h.view(),
                TensorView{}, g.view(), dh.view());
         return dh;
@@ -208,7 +212,7 @@ Tensor fused_linear(const char* name, const Tensor& x, const std::vector<Tensor>
                  "{}: residual has shape {}; needs {}", name, options.residual.sizes(), sizes);
     if (is_composed()) return composed_linear(x, weights, biases, options);
 
-    for (const Tensor& weight : weights) parameters.push_back(parameter_as(weight, x.dtype()));
+    for (const Tensor& weight : weights) parameters.push_back(parameter_for(weight, x.dtype()));
     const Tensor rows = as_rows(x);
     const Tensor result = empty({rows.size(0), out}, x.dtype(), x.device());
     const bool keep_input_of_activation = recording && options.activation != Activation::none;

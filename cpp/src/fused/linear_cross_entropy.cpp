@@ -2,8 +2,11 @@
 //   dhidden = dlogits W;  dW = dlogits^T hidden;  db = column sums of dlogits
 // With a reduced loss these are computed in the forward pass, while a chunk's logits are in cache,
 // and scaled by the incoming gradient in backward. Without reduction the scale differs per row and
-// is not known yet, so backward recomputes the logits from the saved log-sum-exps.
+// is not known yet, so backward recomputes the logits from the saved log-sum-exps. A deferred loss
+// is computed in backward together with its gradients, which then need no memory of their own.
 #include "tempra/fused/linear_cross_entropy.h"
+
+#include <limits>
 
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
@@ -78,7 +81,7 @@ struct UnreducedLossNode : Node {
     [[nodiscard]] const char* name() const override { return kName; }
     void backward(BackwardContext& context) override {
         const Tensor rows = as_rows(hidden.get(name()));
-        const Tensor parameter = parameter_as(weight.get(name()), rows.dtype());
+        const Tensor parameter = parameter_for(weight.get(name()), rows.dtype());
         const Tensor offset = bias.defined() ? contiguous(bias.get(name())) : Tensor();
         LinearCrossEntropyArguments arguments =
             base_arguments(rows, parameter, offset, labels.get(name()), options);
@@ -105,10 +108,52 @@ struct UnreducedLossNode : Node {
     }
 };
 
+// A reduced loss and its gradients, all in backward; `result` gets its value there.
+struct DeferredLossNode : Node {
+    SavedTensor hidden, weight, bias, labels;
+    Tensor result;  // detached, the same storage
+    CrossEntropyOptions options;
+    std::int64_t counted = 0;
+    [[nodiscard]] const char* name() const override { return kName; }
+    void backward(BackwardContext& context) override;
+    void release() override {
+        for (SavedTensor* saved : {&hidden, &weight, &bias, &labels}) saved->reset();
+        result = Tensor();
+    }
+};
+
 Tensor reduce_losses(const Tensor& losses, std::int64_t counted, Reduction reduction) {
     const Tensor total = sum(losses);
     if (reduction == Reduction::sum || counted == 0) return total;
     return multiply(total, scalar_like(total, 1.0 / static_cast<double>(counted)));
+}
+
+double scale_of(const CrossEntropyOptions& options, std::int64_t counted) {
+    const bool average = options.reduction == Reduction::mean && counted > 0;
+    return average ? 1.0 / static_cast<double>(counted) : 1.0;
+}
+
+void DeferredLossNode::backward(BackwardContext& context) {
+    const Tensor rows = as_rows(hidden.get(name()));
+    const Tensor parameter = parameter_for(weight.get(name()), rows.dtype());
+    const Tensor offset = bias.defined() ? contiguous(bias.get(name())) : Tensor();
+    LinearCrossEntropyArguments arguments =
+        base_arguments(rows, parameter, offset, labels.get(name()), options);
+    const Tensor losses = empty({rows.size(0)}, statistics_dtype(rows.dtype()), rows.device());
+    Tensor grad_hidden;
+    Tensor grad_weight;
+    Tensor grad_bias;
+    if (context.needs(0)) grad_hidden = empty(rows.sizes(), rows.dtype(), rows.device());
+    if (context.needs(1)) grad_weight = context.gradient_buffer(1);
+    if (context.needs(2)) grad_bias = context.gradient_buffer(2);
+    arguments.losses = losses.view();
+    arguments.grad_hidden = grad_hidden.view();
+    arguments.grad_weight = grad_weight.view();
+    arguments.grad_bias = grad_bias.view();
+    arguments.grad_scale = context.grad_output().item() * scale_of(options, counted);
+    run(rows, parameter, options, arguments);
+    copy_(result, reduce_losses(losses, counted, options.reduction));
+    if (context.needs(0)) context.set(0, reshape(grad_hidden, edges()[0].sizes));
 }
 
 Tensor composed_loss(const Tensor& hidden, const Tensor& weight, const Tensor& bias,
@@ -165,20 +210,50 @@ void check_arguments(const Tensor& hidden, const Tensor& weight, const Tensor& l
                  options.z_loss);
 }
 
+// Which labels count.
+Tensor valid_labels(const Tensor& labels, const CrossEntropyOptions& options) {
+    return not_equal(labels, scalar_like(labels, static_cast<double>(options.ignore_index)));
+}
+
+std::int64_t count(const Tensor& valid) { return static_cast<std::int64_t>(sum(valid).item()); }
+
 }  // namespace
+
+Tensor deferred_linear_cross_entropy(const Tensor& hidden, const Tensor& weight,
+                                     const Tensor& labels, const Tensor& bias,
+                                     const CrossEntropyOptions& options) {
+    TEMPRA_CHECK(ConfigError, options.reduction != Reduction::none,
+                 "{}: a deferred loss is one number; needs reduction sum or mean", kName);
+    if (is_composed() || !should_record({&hidden, &weight, &bias})) {
+        return linear_cross_entropy(hidden, weight, labels, bias, options);
+    }
+    check_arguments(hidden, weight, labels, bias, options);
+    const GradModeGuard off(false);
+    const Tensor result = full({}, std::numeric_limits<double>::quiet_NaN(),
+                               statistics_dtype(hidden.dtype()), hidden.device());
+    auto node = make_node<DeferredLossNode>({&hidden, &weight, &bias});
+    node->hidden = SavedTensor::input(hidden);
+    node->weight = SavedTensor::input(weight);
+    if (bias.defined()) node->bias = SavedTensor::input(bias);
+    node->labels = SavedTensor::input(reshape(contiguous(labels), {labels.numel()}));
+    node->result = result.detach();
+    node->options = options;
+    node->counted = count(valid_labels(labels, options));
+    attach(result, node);
+    return result;
+}
 
 Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                             const Tensor& bias, const CrossEntropyOptions& options) {
     check_arguments(hidden, weight, labels, bias, options);
-    const Tensor valid =
-        not_equal(labels, scalar_like(labels, static_cast<double>(options.ignore_index)));
-    const auto counted = static_cast<std::int64_t>(sum(valid).item());
+    const Tensor valid = valid_labels(labels, options);
+    const std::int64_t counted = count(valid);
     if (is_composed()) return composed_loss(hidden, weight, bias, labels, valid, counted, options);
 
     const bool recording = should_record({&hidden, &weight, &bias});
     const GradModeGuard off(false);
     const Tensor rows = as_rows(hidden);
-    const Tensor parameter = parameter_as(weight, rows.dtype());
+    const Tensor parameter = parameter_for(weight, rows.dtype());
     const Tensor offset = bias.defined() ? contiguous(bias) : bias;
     const Tensor flat_labels = reshape(contiguous(labels), {labels.numel()});
     const DType dtype = statistics_dtype(rows.dtype());
@@ -219,8 +294,7 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
     arguments.grad_weight = node->grad_weight.view();
     arguments.grad_bias = node->grad_bias.view();
     arguments.accumulate = 0;
-    const bool average = options.reduction == Reduction::mean && counted > 0;
-    arguments.grad_scale = average ? 1.0 / static_cast<double>(counted) : 1.0;
+    arguments.grad_scale = scale_of(options, counted);
     run(rows, parameter, options, arguments);
     const Tensor result = reduce_losses(losses, counted, options.reduction);
     attach(result, node);

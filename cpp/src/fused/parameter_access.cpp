@@ -7,7 +7,7 @@
 
 namespace tempra {
 
-Tensor parameter_as(const Tensor& parameter, DType dtype) {
+Tensor parameter_for(const Tensor& parameter, DType dtype) {
     const GradModeGuard off(false);
     if (parameter.dtype() == dtype) return parameter.detach();
     if (dtype == DType::bf16 && has_autograd_record(parameter)) {
@@ -20,6 +20,9 @@ Tensor parameter_as(const Tensor& parameter, DType dtype) {
             return record.low_precision;
         }
     }
+    const bool rounded_by_kernels = dtype == DType::bf16 && parameter.dtype() == DType::f32 &&
+                                    parameter.device().type == DeviceType::cpu;
+    if (rounded_by_kernels) return parameter.detach();
     return cast(parameter, dtype);
 }
 

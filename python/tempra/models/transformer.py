@@ -173,15 +173,24 @@ class Transformer(Module):
         """Return logits [tokens, vocabulary]."""
         return _core.linear(self.hidden(tokens, offsets, positions, caches), self.head_weight)
 
-    def loss(self, batch: TokenBatch, reduction: str = "sum") -> Tensor:
-        """Return the cross-entropy of the batch's labels, summed over those that are trained."""
+    def loss(self, batch: TokenBatch, reduction: str = "sum", *, deferred: bool = False) -> Tensor:
+        """Return the cross-entropy of the batch's labels, summed over those that are trained.
+
+        A `deferred` loss is computed by its `backward()` and is NaN until then. That saves memory:
+        as much as the output projection's gradient takes.
+        """
         hidden = self.hidden(
             _core.from_numpy(batch.tokens),
             _core.from_numpy(batch.offsets),
             _core.from_numpy(batch.positions),
         )
-        labels = _core.from_numpy(batch.labels)
-        return _core.linear_cross_entropy(hidden, self.head_weight, labels, reduction=reduction)
+        return _core.linear_cross_entropy(
+            hidden,
+            self.head_weight,
+            _core.from_numpy(batch.labels),
+            reduction=reduction,
+            deferred=deferred,
+        )
 
     def flops_per_token(self, block: int | None = None) -> int:
         """See `TransformerConfig.flops_per_token`."""

@@ -18,7 +18,7 @@ from tempra.train.callbacks import Callback, EarlyStopping
 from tempra.train.chat import ChatSession
 from tempra.train.config import LlmTrainingConfig, StageRun
 from tempra.train.context import Context
-from tempra.train.objective import AutoregressiveObjective
+from tempra.train.objective import AutoregressiveObjective, DeferredAutoregressiveObjective
 from tempra.train.overrides import dump_config, with_stage_values
 from tempra.train.plan import describe_machine_use, describe_plan
 from tempra.train.report import TrainingReport, TrainingResult
@@ -252,11 +252,9 @@ def build_state(config: LlmTrainingConfig, model: Transformer) -> TrainState:
         betas=config.optimizer.betas,
         epsilon=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
-        bf16_copy=config.train.dtype == "bf16",
     )
-    return TrainState(
-        AutoregressiveObjective(model), {"adamw": optimizer}, _core.default_generator()
-    )
+    objective = DeferredAutoregressiveObjective(model)
+    return TrainState(objective, {"adamw": optimizer}, _core.default_generator())
 
 
 def trainer_settings(config: LlmTrainingConfig) -> TrainerSettings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tempra._core import Tensor
-from tempra.train.protocols import LanguageModel, TrainableModel
+from tempra.train.protocols import DeferringLanguageModel, LanguageModel, TrainableModel
 
 if TYPE_CHECKING:
     from tempra.data import Batch
@@ -65,3 +65,16 @@ class AutoregressiveObjective:
     def loss(self, batch: Batch) -> Loss:
         """Return the summed loss of a batch and its number of valid tokens."""
         return Loss(self.model.loss(batch), int(batch.valid_tokens))
+
+
+class DeferredAutoregressiveObjective:
+    """The same, with a loss that has its value only once `backward()` has run: less memory."""
+
+    def __init__(self, model: DeferringLanguageModel) -> None:
+        self.model = model
+
+    def loss(self, batch: Batch) -> Loss:
+        """Return the summed loss of a batch and its number of valid tokens."""
+        terms = int(batch.valid_tokens)
+        # Without a token to learn there is no backward pass.
+        return Loss(self.model.loss(batch, deferred=terms > 0), terms)

@@ -36,13 +36,12 @@ class RunPlan:
 def plan_run(config: LlmTrainingConfig, model: TransformerConfig) -> RunPlan:
     """Return the sizes of a run."""
     parameters = model.parameter_count()
-    bf16 = config.train.dtype == "bf16"
     return RunPlan(
         parameters=parameters,
         tokens_per_step=config.tokens_per_step,
         steps=config.steps,
         flops_per_token=model.flops_per_token(config.sequence_length),
-        weight_bytes=parameters * (6 if bf16 else 4),
+        weight_bytes=parameters * 4,
         gradient_bytes=parameters * 4,
         moment_bytes=parameters * 8,
         activation_bytes=_activation_bytes(config, model),
@@ -124,7 +123,7 @@ def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
     return [
         f"device      cpu, {_core.current_isa()} kernels, {_core.get_num_threads()} threads",
         f"numbers     matrix products and attention {products}; norms, softmax and loss fp32; "
-        f"weights, gradients and AdamW moments fp32{', weights also bf16' if bf16 else ''}",
+        "weights, gradients and AdamW moments fp32",
     ]
 
 

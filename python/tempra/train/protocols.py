@@ -51,6 +51,14 @@ class LanguageModel(TrainableModel, Protocol):
         ...
 
 
+class DeferringLanguageModel(TrainableModel, Protocol):
+    """A language model whose loss can be computed by its backward pass."""
+
+    def loss(self, batch: Batch, *, deferred: bool = False) -> Tensor:
+        """Return the summed loss; a `deferred` one has no value until `backward()` has run."""
+        ...
+
+
 class Optimizer(Protocol):
     """One update rule over all parameters of one arena; its reads are the only points that wait."""
 

@@ -46,8 +46,8 @@ void run(bool serial, std::int64_t count, std::int64_t grain, const Body& body) 
 }
 
 // Packs a source, cut into tasks along the direction in which it is read.
-template <class T, int kWidth>
-void pack_source(const PackSource<T>& source, const Panels<T, kWidth>& panels, bool serial) {
+template <class T, int kWidth, class S>
+void pack_source(const PackSource<S>& source, const Panels<T, kWidth>& panels, bool serial) {
     constexpr std::int64_t kLanesHere = kLanes<Arithmetic<T>>;
     if (source.k <= 0) return;
     const bool inline_pack = serial || source.columns * source.k <= kSerialPackElements;
@@ -56,26 +56,38 @@ void pack_source(const PackSource<T>& source, const Panels<T, kWidth>& panels, b
         const std::int64_t grain =
             larger(16, kPackTaskElements / (larger(1, source.columns) * kPerStep<T>));
         run(inline_pack, steps, grain, [&](std::int64_t begin, std::int64_t end) {
-            pack_steps<T, kWidth>(source, begin, end, panels);
+            pack_steps<T, kWidth, S>(source, begin, end, panels);
         });
     } else {
         const std::int64_t grain = round_up(larger(1, kPackTaskElements / source.k), kLanesHere);
         run(inline_pack, source.columns, grain, [&](std::int64_t begin, std::int64_t end) {
-            pack_columns<T, kWidth>(source, begin, end, panels);
+            pack_columns<T, kWidth, S>(source, begin, end, panels);
         });
     }
 }
 
 // Columns [column, column + columns) of one k block of b, panel after panel.
-template <class T>
-void pack_b(const PackedLayout<T>& layout, const Matrix<T>& b, std::int64_t block,
+template <class T, class S>
+void pack_b(const PackedLayout<T>& layout, const Matrix<S>& b, std::int64_t block,
             std::int64_t column, std::int64_t columns, bool serial, Packed<T>* out) {
     constexpr int kPanel = static_cast<int>(PackedLayout<T>::kPanel);
-    const PackSource<T> source{
+    const PackSource<S> source{
         b.data + block * layout.block_k * b.row_stride + column * b.column_stride, b.row_stride,
         b.column_stride, layout.block_size(block), columns};
-    pack_source<T, kPanel>(
+    pack_source<T, kPanel, S>(
         source, {out, kPanel * layout.steps(block), PackedLayout<T>::padded(columns)}, serial);
+}
+
+template <class T, class C>
+void pack_operand(const PackedLayout<T>& layout, const Product<T, C>& p, std::int64_t block,
+                  std::int64_t column, std::int64_t columns, bool serial, Packed<T>* out) {
+    if constexpr (__is_same(T, bfloat16)) {
+        if (p.b_f32 != nullptr) {
+            const Matrix<float> b{p.b_f32, p.b.row_stride, p.b.column_stride};
+            return pack_b<T, float>(layout, b, block, column, columns, serial, out);
+        }
+    }
+    pack_b<T, T>(layout, p.b, block, column, columns, serial, out);
 }
 
 // One k block of one column chunk: what its tasks share.
@@ -197,7 +209,7 @@ void run_phase(Phase<T, C>& phase, const Workspace<T, C>& workspace, bool serial
                 p.a.data + row * p.a.row_stride + phase.k_begin * p.a.column_stride,
                 p.a.column_stride, p.a.row_stride, phase.k_size, rows};
             Packed<T>* out = workspace.packed_a.template as<Packed<T>>();
-            pack_source<T, kTileRows>(
+            pack_source<T, kTileRows, T>(
                 source, {out, workspace.a_panel_stride, round_up(rows, kTileRows)}, serial);
             phase.a_panels = out;
             phase.a_row = row;
@@ -209,8 +221,8 @@ void run_phase(Phase<T, C>& phase, const Workspace<T, C>& workspace, bool serial
 
 // Few rows: b is streamed, a packed copy of it is not used. False when the strides suit neither
 // form.
-template <class T, class C>
-bool multiply_small(const Product<T, C>& p, bool serial) {
+template <class T, class C, class S>
+bool multiply_small(const Product<T, C>& p, const S* b, bool serial) {
     if (p.m > kSmallRows) return false;
     const Epilogue<T, C>& e = p.epilogue;
     if ((p.b.row_stride == 1 && p.a.column_stride == 1) || p.k <= 1) {
@@ -218,8 +230,8 @@ bool multiply_small(const Product<T, C>& p, bool serial) {
         run(serial, chunks, 1, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t chunk = begin; chunk < end; ++chunk) {
                 const std::int64_t column = chunk * kDotColumns;
-                small_product_dots<T, C>(e, p.a.data, p.a.row_stride, p.b.data, p.b.column_stride,
-                                         p.m, p.k, column, smaller(kDotColumns, p.n - column));
+                small_product_dots<T, C, S>(e, p.a.data, p.a.row_stride, b, p.b.column_stride, p.m,
+                                            p.k, column, smaller(kDotColumns, p.n - column));
             }
         });
         return true;
@@ -230,9 +242,9 @@ bool multiply_small(const Product<T, C>& p, bool serial) {
         run(serial, ceil_divide(p.n, width), 1, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t chunk = begin; chunk < end; ++chunk) {
                 const std::int64_t column = chunk * width;
-                small_product_rows<T, C>(e, p.a.data, p.a.row_stride, p.a.column_stride, p.b.data,
-                                         p.b.row_stride, p.m, p.k, column,
-                                         smaller(width, p.n - column));
+                small_product_rows<T, C, S>(e, p.a.data, p.a.row_stride, p.a.column_stride, b,
+                                            p.b.row_stride, p.m, p.k, column,
+                                            smaller(width, p.n - column));
             }
         });
         return true;
@@ -242,7 +254,14 @@ bool multiply_small(const Product<T, C>& p, bool serial) {
 
 template <class T, class C>
 KernelStatus multiply(const Product<T, C>& product, bool serial) {
-    if (multiply_small<T, C>(product, serial)) return kKernelOk;
+    if constexpr (__is_same(T, bfloat16)) {
+        if (product.b_f32 != nullptr && multiply_small<T, C>(product, product.b_f32, serial)) {
+            return kKernelOk;
+        }
+    }
+    if (product.b_f32 == nullptr && multiply_small<T, C>(product, product.b.data, serial)) {
+        return kKernelOk;
+    }
     using A = Arithmetic<T>;
     const PackedLayout<T> layout(product.k, product.n);
     const Epilogue<T, C>& e = product.epilogue;
@@ -276,7 +295,7 @@ KernelStatus multiply(const Product<T, C>& product, bool serial) {
             }
             if (workspace.packs_b) {
                 Packed<T>* out = workspace.packed_b.template as<Packed<T>>();
-                pack_b<T>(layout, product.b, block, column, columns, serial, out);
+                pack_operand(layout, product, block, column, columns, serial, out);
                 phase.panels = out;
             } else {
                 phase.panels = product.packed_b + layout.offset(block, column);
@@ -305,7 +324,9 @@ Product<T, C> product_of(const GemmArguments& g, std::int64_t batch) {
     p.n = g.c.size(-1);
     p.k = g.a.size(-1);
     p.a = {batch_data<T>(g.a, batch), g.a.stride(-2), g.a.stride(-1)};
-    p.b = {batch_data<T>(g.b, batch), g.b.stride(-2), g.b.stride(-1)};
+    const bool rounded = g.b.dtype != g.a.dtype;
+    p.b = {rounded ? nullptr : batch_data<T>(g.b, batch), g.b.stride(-2), g.b.stride(-1)};
+    p.b_f32 = rounded ? batch_data<float>(g.b, batch) : nullptr;
     p.packed_b = static_cast<const Packed<T>*>(g.packed_b);
     Epilogue<T, C>& e = p.epilogue;
     e.c = batch_data<C>(g.c, batch);
@@ -365,8 +386,8 @@ KernelStatus pack(const TensorView& b, void* packed) {
     const Matrix<T> matrix{b.as<T>(), b.stride(-2), b.stride(-1)};
     const bool serial = layout.k * layout.n <= kSerialPackElements;
     for (std::int64_t block = 0; block < layout.blocks; ++block) {
-        pack_b<T>(layout, matrix, block, 0, layout.n, serial,
-                  static_cast<Packed<T>*>(packed) + layout.offset(block, 0));
+        pack_b<T, T>(layout, matrix, block, 0, layout.n, serial,
+                     static_cast<Packed<T>*>(packed) + layout.offset(block, 0));
     }
     return kKernelOk;
 }
@@ -397,7 +418,11 @@ KernelStatus gemm_pack(const KernelContext& /*context*/, const TensorView& b, vo
 }  // namespace
 
 KernelStatus gemm(const KernelContext& /*context*/, const GemmArguments& g) {
-    if (g.a.dtype != g.b.dtype) return kKernelUnsupportedDtype;
+    const bool rounded = g.a.dtype == DType::bf16 && g.b.dtype == DType::f32;
+    // A packed f32 operand is one for f32 products.
+    if (g.a.dtype != g.b.dtype && (!rounded || g.packed_b != nullptr)) {
+        return kKernelUnsupportedDtype;
+    }
     if (g.a.dtype == DType::f32 && g.c.dtype == DType::f32) return gemm_typed<float, float>(g);
     if (g.a.dtype == DType::bf16 && g.c.dtype == DType::bf16) {
         return gemm_typed<bfloat16, bfloat16>(g);

@@ -11,6 +11,9 @@
 // pairs: two rows interleaved), with a prefetch because each row is a new page; k-contiguous ones
 // go through a register transpose. Bytes moved: once in, once out. Work may be cut by steps or by
 // columns; the result does not depend on the cut.
+//
+// A source of S = float for operands T = bf16 is rounded as it is packed: fp32 weights need no bf16
+// copy beside them, and the packed bits are those that packing such a copy would give.
 #pragma once
 
 #include "simd/shuffle.h"
@@ -52,65 +55,122 @@ using PackedBits = typename VecOf<Arithmetic<T>>::integer;
 
 namespace gemm_detail {
 
-// `count` packed elements (at most kLanes) that are adjacent in k, from a k-contiguous source.
-template <class T>
-inline PackedBits<T> load_k_contiguous(const T* source, std::int64_t k_left) {
-    using A = Arithmetic<T>;
-    constexpr int kLanesHere = kLanes<A>;
-    PackedBits<T> bits{};
-    if constexpr (kPerStep<T> == 2) {
-        const std::int64_t full = 2 * kLanesHere;
-        std::memcpy(&bits, source, static_cast<std::size_t>(k_left < full ? k_left : full) * 2);
-    } else if (k_left >= kLanesHere) {
-        bits = vec_cast<PackedBits<T>>(load<A>(source));
-    } else {
-        bits = vec_cast<PackedBits<T>>(load_partial<A>(source, k_left));
-    }
-    return bits;
-}
-
 #if TEMPRA_GEMM_BF16_PAIRS
-// kLanes bf16 values, zero-extended. The intrinsic, because the compiler's conversion of a half
+// kLanes 16-bit values, zero-extended. The intrinsic, because the compiler's conversion of a half
 // vector takes it apart; with a mask (of all lanes, which costs nothing), because GCC 12 warns of
 // an uninitialised value inside the plain one.
-inline VecInt32 widen_bits(const bfloat16* source) {
-    __m256i raw;
+inline VecInt32 widen_bits(HalfVecUint16 raw) {
+    return vec_cast<VecInt32>(_mm512_maskz_cvtepu16_epi32(0xFFFF, vec_cast<__m256i>(raw)));
+}
+
+// The bits of kLanes values as bf16.
+inline HalfVecUint16 bfloat16_bits(const bfloat16* source) {
+    HalfVecUint16 raw;
     std::memcpy(&raw, source, sizeof(raw));
-    return vec_cast<VecInt32>(_mm512_maskz_cvtepu16_epi32(0xFFFF, raw));
+    return raw;
+}
+inline HalfVecUint16 bfloat16_bits(const float* source) {
+    return to_bfloat16_bits(load<float>(source));
 }
 #endif
 
-// One step of a column-contiguous source: kLanes columns at `source` (and, for pairs, of the row
-// `k_stride` further on when `second` says that there is one).
-template <class T>
-inline PackedBits<T> load_column_contiguous(const T* source, std::int64_t k_stride, bool second,
-                                            std::int64_t columns) {
+// kLanes values of T's arithmetic type (or the first `count`), rounded to T.
+template <class T, class S>
+inline Vec<Arithmetic<T>> load_rounded(const S* source) {
     using A = Arithmetic<T>;
-    constexpr int kLanesHere = kLanes<A>;
-    const bool full = columns >= kLanesHere;
-    if constexpr (kPerStep<T> == 2) {
-        if (full && second) {
-            return widen_bits(source) | (widen_bits(source + k_stride) << 16);
-        }
-        const std::size_t bytes =
-            static_cast<std::size_t>(full ? kLanesHere : (columns > 0 ? columns : 0)) * 2;
-        T low[kLanesHere] = {}, high[kLanesHere] = {};
-        std::memcpy(low, source, bytes);
-        if (second) std::memcpy(high, source + k_stride, bytes);
-        return widen_bits(low) | (widen_bits(high) << 16);
+    const Vec<A> values = load<A>(source);
+    if constexpr (__is_same(S, T)) {
+        return values;
     } else {
-        return vec_cast<PackedBits<T>>(full ? load<A>(source)
-                                            : load_partial<A>(source, columns > 0 ? columns : 0));
+        static_assert(__is_same(T, bfloat16) && __is_same(S, float));
+        bfloat16 rounded[kLanes<A>];
+        store<A>(rounded, values);
+        return load<A>(rounded);
+    }
+}
+template <class T, class S>
+inline Vec<Arithmetic<T>> load_rounded_partial(const S* source, std::int64_t count) {
+    if constexpr (__is_same(S, T)) {
+        return load_partial<Arithmetic<T>>(source, count);
+    } else {
+        S values[kLanes<Arithmetic<T>>] = {};
+        std::memcpy(values, source, static_cast<std::size_t>(count) * sizeof(S));
+        return load_rounded<T, S>(values);
     }
 }
 
-template <class T>
-inline Packed<T> load_element(const T* source, std::int64_t k_stride, bool second) {
+// kLanes packed elements that are adjacent in k, or the first `k_left` values of them, from a
+// k-contiguous source.
+template <class T, class S>
+inline PackedBits<T> load_k_contiguous(const S* source, std::int64_t k_left) {
+    constexpr int kLanesHere = kLanes<Arithmetic<T>>;
     if constexpr (kPerStep<T> == 2) {
-        const std::uint32_t high = second ? source[k_stride].bits : 0U;
-        return {source->bits | (high << 16)};
+        constexpr std::int64_t kFull = 2 * kLanesHere;
+        PackedBits<T> bits{};
+        if constexpr (__is_same(S, T)) {
+            std::memcpy(&bits, source,
+                        static_cast<std::size_t>(k_left < kFull ? k_left : kFull) * 2);
+        } else {
+            S values[kFull] = {};
+            if (k_left < kFull) {
+                std::memcpy(values, source, static_cast<std::size_t>(k_left) * sizeof(S));
+                source = values;
+            }
+            const HalfVecUint16 halves[] = {bfloat16_bits(source),
+                                            bfloat16_bits(source + kLanesHere)};
+            static_assert(sizeof(halves) == sizeof(bits));
+            std::memcpy(&bits, halves, sizeof(bits));
+        }
+        return bits;
     } else {
-        return to_arithmetic(*source);
+        return vec_cast<PackedBits<T>>(k_left >= kLanesHere
+                                           ? load_rounded<T, S>(source)
+                                           : load_rounded_partial<T, S>(source, k_left));
+    }
+}
+
+// One step of a column-contiguous source: kLanes columns at `source` (and, for pairs, of the row
+// `k_stride` further on when `second` says that there is one).
+template <class T, class S>
+inline PackedBits<T> load_column_contiguous(const S* source, std::int64_t k_stride, bool second,
+                                            std::int64_t columns) {
+    constexpr int kLanesHere = kLanes<Arithmetic<T>>;
+    const bool full = columns >= kLanesHere;
+    if constexpr (kPerStep<T> == 2) {
+        if (full && second) {
+            return widen_bits(bfloat16_bits(source)) |
+                   (widen_bits(bfloat16_bits(source + k_stride)) << 16);
+        }
+        const std::size_t bytes =
+            static_cast<std::size_t>(full ? kLanesHere : (columns > 0 ? columns : 0)) * sizeof(S);
+        S low[kLanesHere] = {}, high[kLanesHere] = {};
+        std::memcpy(low, source, bytes);
+        if (second) std::memcpy(high, source + k_stride, bytes);
+        return widen_bits(bfloat16_bits(low)) | (widen_bits(bfloat16_bits(high)) << 16);
+    } else {
+        return vec_cast<PackedBits<T>>(
+            full ? load_rounded<T, S>(source)
+                 : load_rounded_partial<T, S>(source, columns > 0 ? columns : 0));
+    }
+}
+
+template <class T, class S>
+inline T element_of(S value) {
+    if constexpr (__is_same(S, T)) {
+        return value;
+    } else {
+        return from_arithmetic<T>(value);
+    }
+}
+
+template <class T, class S>
+inline Packed<T> load_element(const S* source, std::int64_t k_stride, bool second) {
+    if constexpr (kPerStep<T> == 2) {
+        const std::uint32_t low = element_of<T>(*source).bits;
+        const std::uint32_t high = second ? element_of<T>(source[k_stride]).bits : 0U;
+        return {low | (high << 16)};
+    } else {
+        return to_arithmetic(element_of<T>(*source));
     }
 }
 
@@ -147,10 +207,10 @@ struct Panels {
     }
 };
 
-// Elements of T at data[k * k_stride + column * column_stride].
-template <class T>
+// Elements of S at data[k * k_stride + column * column_stride].
+template <class S>
 struct PackSource {
-    const T* data;
+    const S* data;
     std::int64_t k_stride, column_stride;
     std::int64_t k, columns;
 
@@ -166,14 +226,14 @@ namespace gemm_detail {
 
 // One row (bf16 pairs: two rows) of `kCount` columns, all present, to `out` and, kWidth columns
 // later, out + stride, ...
-template <class T, int kWidth, int kCount>
-inline void pack_whole_row(const T* row, std::int64_t k_stride, Packed<T>* out,
+template <class T, int kWidth, int kCount, class S>
+inline void pack_whole_row(const S* row, std::int64_t k_stride, Packed<T>* out,
                            std::int64_t stride) {
     constexpr int kLanesHere = kLanes<Arithmetic<T>>;
 #pragma GCC unroll 16
     for (int column = 0; column < kCount; column += kLanesHere) {
         const PackedBits<T> bits =
-            load_column_contiguous<T>(row + column, k_stride, true, kLanesHere);
+            load_column_contiguous<T, S>(row + column, k_stride, true, kLanesHere);
         if constexpr (kWidth >= kLanesHere) {
             std::memcpy(out + column / kWidth * stride + column % kWidth, &bits, sizeof(bits));
         } else {
@@ -191,23 +251,23 @@ inline void pack_whole_row(const T* row, std::int64_t k_stride, Packed<T>* out,
 }  // namespace gemm_detail
 
 // Steps [begin, end) of all columns of a column-contiguous source.
-template <class T, int kWidth>
-void pack_steps(const PackSource<T>& source, std::int64_t begin, std::int64_t end,
+template <class T, int kWidth, class S>
+void pack_steps(const PackSource<S>& source, std::int64_t begin, std::int64_t end,
                 const Panels<T, kWidth>& panels) {
     constexpr int kLanesHere = kLanes<Arithmetic<T>>;
     constexpr int kStep = kPerStep<T>;
     constexpr int kUnit = kWidth >= kLanesHere ? kWidth : kLanesHere;  // copied in one go
-    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(S));
     static_assert(kPackStrip % kUnit == 0);
     for (std::int64_t strip = 0; strip < panels.columns; strip += kPackStrip) {
         const std::int64_t strip_end =
             panels.columns - strip < kPackStrip ? panels.columns : strip + kPackStrip;
         for (std::int64_t step = begin; step < end; ++step) {
-            const T* row = source.data + step * kStep * source.k_stride;
+            const S* row = source.data + step * kStep * source.k_stride;
             const bool second = kStep == 1 || step * kStep + 1 < source.k;
             if (step + kPackPrefetchSteps < end) {
                 for (int i = 0; i < kStep; ++i) {
-                    const T* ahead = row + (kPackPrefetchSteps * kStep + i) * source.k_stride;
+                    const S* ahead = row + (kPackPrefetchSteps * kStep + i) * source.k_stride;
                     for (std::int64_t column = strip; column < strip_end; column += kLine) {
                         __builtin_prefetch(ahead + column);
                     }
@@ -218,46 +278,46 @@ void pack_steps(const PackSource<T>& source, std::int64_t begin, std::int64_t en
                 Packed<T>* out = panels.data + strip / kWidth * panels.stride + step * kWidth;
                 for (; column + kUnit <= strip_end && column + kUnit <= source.columns;
                      column += kUnit) {
-                    gemm_detail::pack_whole_row<T, kWidth, kUnit>(row + column, source.k_stride,
-                                                                  out, panels.stride);
+                    gemm_detail::pack_whole_row<T, kWidth, kUnit, S>(row + column, source.k_stride,
+                                                                     out, panels.stride);
                     out += kUnit / kWidth * panels.stride;
                 }
             }
             for (; column < strip_end; column += kLanesHere) {
                 panels.put(step, column,
-                           gemm_detail::load_column_contiguous<T>(row + column, source.k_stride,
-                                                                  second, source.columns - column));
+                           gemm_detail::load_column_contiguous<T, S>(
+                               row + column, source.k_stride, second, source.columns - column));
             }
         }
     }
 }
 
 // One vector of columns (from `column`) of a k-contiguous source, all steps.
-template <class T, int kWidth>
-void pack_transposed(const PackSource<T>& source, std::int64_t column,
+template <class T, int kWidth, class S>
+void pack_transposed(const PackSource<S>& source, std::int64_t column,
                      const Panels<T, kWidth>& panels) {
     constexpr int kLanesHere = kLanes<Arithmetic<T>>;
     constexpr int kStep = kPerStep<T>;
     const std::int64_t steps = (source.k + kStep - 1) / kStep;
     const std::int64_t columns_left = source.columns - column;
     const std::int64_t valid = columns_left < kLanesHere ? columns_left : kLanesHere;
-    const T* block = source.data + column * source.column_stride;
+    const S* block = source.data + column * source.column_stride;
     for (std::int64_t step = 0; step < steps; step += kLanesHere) {
         PackedBits<T> rows[kLanesHere];
-        const T* first = block + step * kStep;
+        const S* first = block + step * kStep;
         const std::int64_t k_left = source.k - step * kStep;
         const bool whole = valid == kLanesHere && k_left >= kLanesHere * kStep;
         if (whole) {
 #pragma GCC unroll 16
             for (int lane = 0; lane < kLanesHere; ++lane) {
-                rows[lane] = gemm_detail::load_k_contiguous<T>(first + lane * source.column_stride,
-                                                               kLanesHere * kStep);
+                rows[lane] = gemm_detail::load_k_contiguous<T, S>(
+                    first + lane * source.column_stride, kLanesHere * kStep);
             }
         } else {
             for (int lane = 0; lane < kLanesHere; ++lane) {
                 rows[lane] = PackedBits<T>{};
                 if (lane < valid) {
-                    rows[lane] = gemm_detail::load_k_contiguous<T>(
+                    rows[lane] = gemm_detail::load_k_contiguous<T, S>(
                         first + lane * source.column_stride, k_left);
                 }
             }
@@ -274,15 +334,15 @@ void pack_transposed(const PackSource<T>& source, std::int64_t column,
 }
 
 // One vector of columns of a source with no unit stride; rare, so element by element.
-template <class T, int kWidth>
-void pack_strided(const PackSource<T>& source, std::int64_t column,
+template <class T, int kWidth, class S>
+void pack_strided(const PackSource<S>& source, std::int64_t column,
                   const Panels<T, kWidth>& panels) {
     constexpr int kLanesHere = kLanes<Arithmetic<T>>;
     constexpr int kStep = kPerStep<T>;
     for (std::int64_t k = 0; k < source.k; k += kStep) {
         Packed<T> lanes[kLanesHere] = {};
         for (std::int64_t lane = 0; lane < kLanesHere && column + lane < source.columns; ++lane) {
-            lanes[lane] = gemm_detail::load_element<T>(
+            lanes[lane] = gemm_detail::load_element<T, S>(
                 source.data + k * source.k_stride + (column + lane) * source.column_stride,
                 source.k_stride, k + 1 < source.k);
         }
@@ -291,15 +351,15 @@ void pack_strided(const PackSource<T>& source, std::int64_t column,
 }
 
 // Columns [begin, end) of a source that is not column-contiguous; `begin` a multiple of a vector.
-template <class T, int kWidth>
-void pack_columns(const PackSource<T>& source, std::int64_t begin, std::int64_t end,
+template <class T, int kWidth, class S>
+void pack_columns(const PackSource<S>& source, std::int64_t begin, std::int64_t end,
                   const Panels<T, kWidth>& panels) {
     constexpr int kLanesHere = kLanes<Arithmetic<T>>;
     for (std::int64_t column = begin; column < end; column += kLanesHere) {
         if (source.k_stride == 1 || source.k == 1) {
-            pack_transposed<T, kWidth>(source, column, panels);
+            pack_transposed<T, kWidth, S>(source, column, panels);
         } else {
-            pack_strided<T, kWidth>(source, column, panels);
+            pack_strided<T, kWidth, S>(source, column, panels);
         }
     }
 }

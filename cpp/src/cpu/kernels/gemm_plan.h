@@ -65,6 +65,7 @@ struct Product {
 
     std::int64_t m, n, k;
     Matrix<T> a, b;
+    const float* b_f32;  // b's data where T is bf16 and b is not: rounded as it is read
     const Packed<T>* packed_b;
     Epilogue<T, C> epilogue;
 };

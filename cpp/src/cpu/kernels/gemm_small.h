@@ -28,9 +28,13 @@ struct DotArithmetic {
     using A = Arithmetic<T>;
     using Operand = Vec<A>;
     static constexpr int kElements = kLanes<A>;
-    static Operand read(const T* p) { return load<A>(p); }
-    static Operand read_partial(const T* p, std::int64_t count) {
-        return load_partial<A>(p, count);
+    template <class S>
+    static Operand read(const S* p) {
+        return load_rounded<T, S>(p);
+    }
+    template <class S>
+    static Operand read_partial(const S* p, std::int64_t count) {
+        return load_rounded_partial<T, S>(p, count);
     }
     static void multiply_add(Vec<A>& sum, Operand x, Operand w) { sum += x * w; }
 };
@@ -39,15 +43,13 @@ template <>
 struct DotArithmetic<bfloat16> {
     using Operand = __m512i;
     static constexpr int kElements = 2 * kLanes<float>;
-    static Operand read(const bfloat16* p) {
-        Operand v;
-        std::memcpy(&v, p, sizeof(v));
-        return v;
+    template <class S>
+    static Operand read(const S* p) {
+        return read_partial(p, kElements);
     }
-    static Operand read_partial(const bfloat16* p, std::int64_t count) {
-        bfloat16 values[kElements] = {};
-        std::memcpy(values, p, static_cast<std::size_t>(count) * sizeof(bfloat16));
-        return read(values);
+    template <class S>
+    static Operand read_partial(const S* p, std::int64_t count) {
+        return vec_cast<Operand>(load_k_contiguous<bfloat16, S>(p, count));
     }
     static void multiply_add(VecFloat& sum, Operand x, Operand w) {
         sum = vec_cast<VecFloat>(
@@ -57,8 +59,8 @@ struct DotArithmetic<bfloat16> {
 #endif
 
 // out[i * out_stride + j] = sum over k of a[i, k] * b[j, k], i < kRows, j < kColumns.
-template <class T, int kRows, int kColumns>
-inline void dot_tile(const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride,
+template <class T, class S, int kRows, int kColumns>
+inline void dot_tile(const T* a, std::int64_t a_stride, const S* b, std::int64_t b_stride,
                      std::int64_t k, Arithmetic<T>* out, std::int64_t out_stride) {
     using Math = DotArithmetic<T>;
     using A = Arithmetic<T>;
@@ -92,8 +94,8 @@ inline void dot_tile(const T* a, std::int64_t a_stride, const T* b, std::int64_t
     }
 }
 
-template <class T, int kRows>
-void dot_columns(const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride,
+template <class T, class S, int kRows>
+void dot_columns(const T* a, std::int64_t a_stride, const S* b, std::int64_t b_stride,
                  std::int64_t k, std::int64_t columns, Arithmetic<T>* out) {
 #if defined(__AVX512F__)
     constexpr int kColumns = kRows <= 4 ? 4 : 2;
@@ -102,18 +104,18 @@ void dot_columns(const T* a, std::int64_t a_stride, const T* b, std::int64_t b_s
 #endif
     std::int64_t j = 0;
     for (; j + kColumns <= columns; j += kColumns) {
-        dot_tile<T, kRows, kColumns>(a, a_stride, b + j * b_stride, b_stride, k, out + j,
-                                     kDotColumns);
+        dot_tile<T, S, kRows, kColumns>(a, a_stride, b + j * b_stride, b_stride, k, out + j,
+                                        kDotColumns);
     }
     for (; j < columns; ++j) {
-        dot_tile<T, kRows, 1>(a, a_stride, b + j * b_stride, b_stride, k, out + j, kDotColumns);
+        dot_tile<T, S, kRows, 1>(a, a_stride, b + j * b_stride, b_stride, k, out + j, kDotColumns);
     }
 }
 
 // sums[i, j] += sum over kCount rows r of a[i, r] * b[r, j]; `ahead`: elements to prefetch at.
-template <class T, int kCount>
+template <class T, class S, int kCount>
 inline void add_scaled_rows(const T* a, std::int64_t a_row_stride, std::int64_t a_k_stride,
-                            const T* b, std::int64_t b_stride, std::int64_t ahead, std::int64_t m,
+                            const S* b, std::int64_t b_stride, std::int64_t ahead, std::int64_t m,
                             std::int64_t columns, Arithmetic<T>* sums) {
     using A = Arithmetic<T>;
     constexpr int kLanesHere = kLanes<A>;
@@ -128,9 +130,10 @@ inline void add_scaled_rows(const T* a, std::int64_t a_row_stride, std::int64_t 
         Vec<A> values[kCount];
 #pragma GCC unroll 4
         for (int r = 0; r < kCount; ++r) {
-            const T* row = b + r * b_stride + j;
+            const S* row = b + r * b_stride + j;
             __builtin_prefetch(row + ahead);
-            values[r] = left >= kLanesHere ? load<A>(row) : load_partial<A>(row, left);
+            values[r] = left >= kLanesHere ? load_rounded<T, S>(row)
+                                           : load_rounded_partial<T, S>(row, left);
         }
         for (std::int64_t i = 0; i < m; ++i) {
             Vec<A> sum = load<A>(sums + i * kRowColumns + j);
@@ -144,17 +147,17 @@ inline void add_scaled_rows(const T* a, std::int64_t a_row_stride, std::int64_t 
 }  // namespace gemm_detail
 
 // Columns [column, column + columns) of c, columns <= kDotColumns; a and b k-contiguous.
-template <class T, class C>
-void small_product_dots(const Epilogue<T, C>& e, const T* a, std::int64_t a_stride, const T* b,
+template <class T, class C, class S>
+void small_product_dots(const Epilogue<T, C>& e, const T* a, std::int64_t a_stride, const S* b,
                         std::int64_t b_stride, std::int64_t m, std::int64_t k, std::int64_t column,
                         std::int64_t columns) {
-    using Function = void (*)(const T*, std::int64_t, const T*, std::int64_t, std::int64_t,
+    using Function = void (*)(const T*, std::int64_t, const S*, std::int64_t, std::int64_t,
                               std::int64_t, Arithmetic<T>*);
     static constexpr Function kFunctions[kSmallRows] = {
-        gemm_detail::dot_columns<T, 1>, gemm_detail::dot_columns<T, 2>,
-        gemm_detail::dot_columns<T, 3>, gemm_detail::dot_columns<T, 4>,
-        gemm_detail::dot_columns<T, 5>, gemm_detail::dot_columns<T, 6>,
-        gemm_detail::dot_columns<T, 7>, gemm_detail::dot_columns<T, 8>};
+        gemm_detail::dot_columns<T, S, 1>, gemm_detail::dot_columns<T, S, 2>,
+        gemm_detail::dot_columns<T, S, 3>, gemm_detail::dot_columns<T, S, 4>,
+        gemm_detail::dot_columns<T, S, 5>, gemm_detail::dot_columns<T, S, 6>,
+        gemm_detail::dot_columns<T, S, 7>, gemm_detail::dot_columns<T, S, 8>};
     // The tail of a row is read as a vector, so nothing in it may be left unset.
     alignas(64) Arithmetic<T> sums[kSmallRows * kDotColumns] = {};
     kFunctions[m - 1](a, a_stride, b + column * b_stride, b_stride, k, columns, sums);
@@ -162,22 +165,22 @@ void small_product_dots(const Epilogue<T, C>& e, const T* a, std::int64_t a_stri
 }
 
 // Columns [column, column + columns) of c, columns <= kRowColumns; b column-contiguous, a any.
-template <class T, class C>
+template <class T, class C, class S>
 void small_product_rows(const Epilogue<T, C>& e, const T* a, std::int64_t a_row_stride,
-                        std::int64_t a_k_stride, const T* b, std::int64_t b_stride, std::int64_t m,
+                        std::int64_t a_k_stride, const S* b, std::int64_t b_stride, std::int64_t m,
                         std::int64_t k, std::int64_t column, std::int64_t columns) {
     alignas(64) Arithmetic<T> sums[kSmallRows * kRowColumns] = {};
     for (std::int64_t p = 0; p < k;) {
-        const T* rows = b + p * b_stride + column;
+        const S* rows = b + p * b_stride + column;
         const T* scales = a + p * a_k_stride;
         const std::int64_t ahead = p + 12 < k ? 12 * b_stride : 0;
         if (p + 4 <= k) {
-            gemm_detail::add_scaled_rows<T, 4>(scales, a_row_stride, a_k_stride, rows, b_stride,
-                                               ahead, m, columns, sums);
+            gemm_detail::add_scaled_rows<T, S, 4>(scales, a_row_stride, a_k_stride, rows, b_stride,
+                                                  ahead, m, columns, sums);
             p += 4;
         } else {
-            gemm_detail::add_scaled_rows<T, 1>(scales, a_row_stride, a_k_stride, rows, b_stride, 0,
-                                               m, columns, sums);
+            gemm_detail::add_scaled_rows<T, S, 1>(scales, a_row_stride, a_k_stride, rows, b_stride,
+                                                  0, m, columns, sums);
             ++p;
         }
     }

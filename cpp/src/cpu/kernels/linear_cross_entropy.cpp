@@ -221,7 +221,11 @@ KernelStatus run(const KernelContext& context, const LinearCrossEntropyArguments
 
 KernelStatus linear_cross_entropy(const KernelContext& context,
                                   const LinearCrossEntropyArguments& arguments) {
-    if (arguments.weight.dtype != arguments.hidden.dtype) return kKernelUnsupportedDtype;
+    const bool rounded =
+        arguments.hidden.dtype == DType::bf16 && arguments.weight.dtype == DType::f32;
+    if (arguments.weight.dtype != arguments.hidden.dtype && !rounded) {
+        return kKernelUnsupportedDtype;
+    }
     if (!labels_in_range(arguments)) return kKernelIndexOutOfRange;
     return with_compute_dtype(arguments.hidden.dtype, [&](auto tag) {
         return run<typename decltype(tag)::type>(context, arguments);
