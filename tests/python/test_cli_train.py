@@ -430,6 +430,28 @@ def test_quickstart_settings_are_valid_and_join_overrides(run: Run) -> None:
     assert joined.train.steps == 5
 
 
+def test_epochs_take_the_place_of_the_quickstarts_steps(run: Run) -> None:
+    from tempra.train.quickstart import load_run_config
+
+    config = load_run_config(None, ["train.epochs=2", "data.train=text.txt"])
+    assert (config.train.steps, config.train.epochs) == (None, 2.0)
+    code, _, err = start(run, "train.epochs=2")
+    assert code == 2
+    assert "train.epochs: got 2.0 beside train.steps (12)" in err
+    values = {**CONFIG, "train": {"epochs": 0.5, "batch_size": 4, "block": 16}}
+    Path("epochs.yaml").write_text(yaml.safe_dump(values))
+    code, _, err = run("run", "--config", "epochs.yaml")
+    assert code == 0, err
+    last = [each for each in read_metrics(Path("out/metrics.jsonl")) if "epoch" in each][-1]
+    assert 0.5 <= last["epoch"] < 0.52
+    recorded = yaml.safe_load(Path("out/config.yaml").read_text())
+    assert recorded["train"]["steps"] == last["step"]
+    assert recorded["schedule"]["decay_steps"] == last["step"]
+    code, _, err = run("run", "stages.one.train.steps=3")
+    assert code == 2
+    assert "there is no stage 'one'; there are: none" in err
+
+
 def test_metrics_are_json_lines(run: Run) -> None:
     start(run)
     for line in Path("out/metrics.jsonl").read_text().splitlines():

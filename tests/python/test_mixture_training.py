@@ -278,7 +278,7 @@ def test_shares_are_those_of_the_batches() -> None:
     [
         ({"train": ["web"]}, "data.train: is given beside data.sources"),
         ({"validation": ["web"]}, "data.validation: is given beside data.sources"),
-        ({"sources": [{"name": "x", "trian": "web"}]}, "'trian' in data.sources.0; did you mean"),
+        ({"sources": [{"name": "x", "trainn": "web"}]}, "'trainn' in data.sources.0; did you mean"),
         ({"sources": [{"name": "x y", "train": "web"}]}, "data.sources.0.name: got 'x y'"),
         ({"sources": [WEB, WEB]}, "'web' names two sources"),
         ({"sources": [{**WEB, "weight": 0}]}, "data.sources.0.weight: got 0"),

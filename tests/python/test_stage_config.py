@@ -77,7 +77,7 @@ def test_every_field_of_a_stage_exists() -> None:
         ([{"train": {"steps": 3}}], "stages.0.name: is missing"),
         ([stage(), stage()], "'one' names two stages"),
         ([stage(train={"stpes": 3})], "unknown key 'train.stpes'; did you mean 'train.steps'?"),
-        ([stage(data={"trian": "x"})], "unknown key 'data.trian'; did you mean 'data.train'?"),
+        ([stage(data={"trainn": "x"})], "unknown key 'data.trainn'; did you mean 'data.train'?"),
         ([stage(optimiser={"lr": 1})], "'optimiser' in stages.0; did you mean 'optimizer'?"),
         ([stage(model={"width": 8})], "unknown key 'model' in stages.0"),
         ([stage(train={"steps": 3, "seed": 1})], "train.seed is the same in all stages"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from tempra.data.prepared import is_prepared
 from tempra.train.config import LlmTrainingConfig
-from tempra.train.overrides import apply_overrides, load_config, parse_override
+from tempra.train.overrides import apply_overrides, load_config, parse_override, stage_of
 
 # A nano model on the standard library's sources: about two minutes on two cores.
 QUICKSTART: dict[str, dict[str, Any]] = {
@@ -25,8 +25,11 @@ def load_run_config(path: Path | None, overrides: Iterable[str] = ()) -> LlmTrai
     if path is not None:
         return load_config(LlmTrainingConfig, path, overrides)
     values = {section: dict(fields) for section, fields in QUICKSTART.items()}
-    keys = {".".join(parse_override(LlmTrainingConfig, each)[:2]) for each in overrides}
-    if any(_brings_tokenizer(override) for override in overrides):
+    given = [stage_of(each)[1] for each in overrides]
+    keys = {".".join(parse_override(LlmTrainingConfig, each)[:2]) for each in given}
+    if "train.epochs" in keys:
+        del values["train"]["steps"]
+    if any(_brings_tokenizer(override) for override in given):
         del values["tokenizer"]
     if not keys & {"data.train", "evaluation.sample_tokens", "evaluation.sample_prompt"}:
         values["evaluation"]["sample_prompt"] = "def "  # the text is Python
