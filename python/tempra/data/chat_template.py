@@ -12,8 +12,9 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tempra._core import ConfigError, FormatError
 from tempra.data.conversation import ASSISTANT, SYSTEM, TOOL, USER, Message
@@ -29,8 +30,7 @@ class RenderError(FormatError):
     """A conversation that a template has no form for."""
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A piece of rendered text that is tokenized by itself.
 
     `response` numbers the answer that it belongs to, end-of-turn mark included; None for what the
@@ -65,8 +65,7 @@ class ChatTemplate(Protocol):
         """Return what `template_from_definition` needs."""
 
 
-@dataclass(frozen=True)
-class _Turn:
+class _Turn(NamedTuple):
     """A turn's parts: what leads in, what an answer consists of, what follows it."""
 
     before: tuple[Segment, ...]
@@ -78,6 +77,7 @@ def _text(text: str) -> tuple[Segment, ...]:
     return (Segment(text),) if text else ()
 
 
+@cache
 def _mark(text: str) -> Segment:
     return Segment(text, control=True)
 
@@ -149,6 +149,8 @@ def _as_json(value: Any) -> str:
 
 
 def _tool_calls(message: Message) -> list[Any]:
+    if not message.fields:
+        return []
     calls = message.fields.get("tool_calls") or []
     single = message.fields.get("function_call")
     return [*(calls if isinstance(calls, list) else [calls]), *([single] if single else [])]

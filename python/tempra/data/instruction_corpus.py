@@ -91,7 +91,10 @@ class InstructionCorpus:
         for file in self.files:
             reader = ExampleReader(file.path, self.detections[file].format)
             for line, segments in self._rendered(reader):
-                text = "".join(each.text for each in segments if not _is_end(each))
+                # The end of text is a token and has no text.
+                text = "".join(
+                    [each.text for each in segments if not each.control or each.text != END_OF_TEXT]
+                )
                 if not text:
                     self.malformed.add(file.path, line, "gives no text")
                     continue
@@ -118,11 +121,6 @@ class InstructionCorpus:
         """Return what decides the tokens beside the files and the tokenizer."""
         formats = [self.detections[file].format for file in self.files]
         return [formats, self.template.definition(), self.train_on, self.skip_bad_lines]
-
-
-def _is_end(segment: Segment) -> bool:
-    """Whether a segment is the end of text, which is a token and has no text."""
-    return segment.control and segment.text == END_OF_TEXT
 
 
 def instruction_corpora(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -24,15 +25,14 @@ class EncodedExample(NamedTuple):
 
 def learned_segments(segments: Sequence[Segment], train_on: TrainOn) -> list[bool]:
     """Return which segments are learned: all, answers with their end marks, or the last answer."""
-    if train_on not in get_args(TrainOn):
-        raise ConfigError(f"train_on: got {train_on!r}, needs {', '.join(get_args(TrainOn))}")
+    if train_on == "responses":
+        return [each.response is not None for each in segments]
     if train_on == "all":
         return [True] * len(segments)
+    if train_on != "last_response":
+        raise ConfigError(f"train_on: got {train_on!r}, needs {', '.join(get_args(TrainOn))}")
     last = max((each.response for each in segments if each.response is not None), default=None)
-    return [
-        each.response is not None and (train_on == "responses" or each.response == last)
-        for each in segments
-    ]
+    return [last is not None and each.response == last for each in segments]
 
 
 def encode_examples(
@@ -50,16 +50,25 @@ def encode_examples(
         if not segment.control or marks[segment.text] is None:
             texts.append(segment.text)
     encoded = iter(tokenizer.encode_batch(texts))
-    result = []
-    for example in examples:
-        parts: list[Tokens] = [np.zeros(0, dtype=np.uint32)]
-        for segment in example:
-            mark = marks[segment.text] if segment.control else None
-            parts.append(next(encoded) if mark is None else np.array([mark], dtype=np.uint32))
-        learned = np.array([False, *learned_segments(example, train_on)], dtype=np.uint8)
-        mask = np.repeat(learned, [part.size for part in parts])
-        result.append(EncodedExample(np.concatenate(parts), mask))
-    return result
+    alone = {
+        mark: np.array([token], dtype=np.uint32)
+        for mark, token in marks.items()
+        if token is not None
+    }
+    parts = [
+        alone[segment.text] if segment.control and segment.text in alone else next(encoded)
+        for example in examples
+        for segment in example
+    ]
+    learned = [each for example in examples for each in learned_segments(example, train_on)]
+    # All examples at once; each is a part of the two arrays.
+    sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+    tokens = np.concatenate([np.zeros(0, dtype=np.uint32), *parts])
+    mask = np.repeat(np.array(learned, dtype=np.uint8), sizes)
+    bounds = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+    places = np.cumsum([0, *map(len, examples)])
+    ends: list[int] = bounds[places].tolist()
+    return [EncodedExample(tokens[begin:end], mask[begin:end]) for begin, end in pairwise(ends)]
 
 
 def encode_prompt(tokenizer: Tokenizer, segments: Sequence[Segment]) -> list[int]:

@@ -316,13 +316,14 @@ def _tokenize(
 
 def _encoded(
     tokenizer: Tokenizer, pieces: list[Piece], conversations: InstructionCorpus | None
-) -> list[tuple[Tokens, NDArray[np.uint8] | None]]:
+) -> list[tuple[Tokens, NDArray[np.bool_] | None]]:
     """Return the tokens of each piece, and a mask where not all of them are learned."""
     if conversations is None:
         return [(tokens, None) for tokens in tokenizer.encode_batch([p.text for p in pieces])]
     examples = encode_pieces(tokenizer, pieces, conversations.train_on)
     learn_all = conversations.train_on == "all"
-    return [(tokens, None if learn_all else mask) for tokens, mask in examples]
+    # Booleans are masks that need no check.
+    return [(tokens, None if learn_all else mask.view(np.bool_)) for tokens, mask in examples]
 
 
 def _finished(folder: Path, name: str, writer: ShardWriter, *, masked: bool) -> SplitRecord:

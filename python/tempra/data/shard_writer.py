@@ -20,6 +20,7 @@ _BUFFER_TOKENS = 1 << 18
 
 TokenType = Literal["u32", "u16"]
 Mask = NDArray[np.uint8]
+_NOT_LEARNED = np.zeros(1, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,9 @@ class ShardWriter:
         self._in_document = not ends_document
         if ends_document:
             if self._end is not None:
-                end_mask = None if values is None else np.append(np.uint8(0), values)[-1:]
-                shard.append(self._end, end_mask)
+                # Behind nothing there is nothing to learn either.
+                last = values[-1:] if values is not None and values.size else _NOT_LEARNED
+                shard.append(self._end, None if values is None else last)
             if shard.count >= self._shard_tokens:
                 self._close(shard)
 
@@ -144,7 +146,9 @@ class ShardWriter:
     def _check_mask(mask: NDArray[np.generic], tokens: Tokens) -> Mask:
         if mask.shape != tokens.shape:
             raise FormatError(f"loss mask: has shape {mask.shape}, its tokens {tokens.shape}")
-        if not np.isin(mask, (0, 1)).all():
+        if mask.dtype == np.bool_:
+            return mask.view(np.uint8)
+        if mask.size and not np.isin(mask, (0, 1)).all():
             raise FormatError("loss mask: has values other than 0 and 1")
         return mask.astype(np.uint8)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tempra.data.corpus import Corpus, Piece, Progress
+from tempra.data.corpus import PIECE_CHARACTERS, Corpus, Piece, Progress
 from tempra.data.instruction_corpus import InstructionCorpus
 from tempra.data.tokenizer import code_points
 
@@ -33,10 +33,18 @@ def survey(corpus: Corpus | InstructionCorpus, progress: Progress | None = None)
     """Read a whole corpus once: counts, the characters it uses, and every error it has."""
     documents = characters = 0
     seen: NDArray[np.bool_] = np.zeros(_UNICODE, dtype=np.bool_)
+    texts: list[str] = []
+    gathered = 0
     for piece in corpus.pieces(progress):
-        seen[code_points(piece.text)] = True
-        characters += len(piece.text)
+        texts.append(piece.text)
+        gathered += len(piece.text)
         documents += piece.ends_document
+        if gathered >= PIECE_CHARACTERS:  # many short documents are looked at together
+            seen[code_points("".join(texts))] = True
+            characters += gathered
+            texts, gathered = [], 0
+    seen[code_points("".join(texts))] = True
+    characters += gathered
     alphabet = "".join(map(chr, np.flatnonzero(seen)))
     return Survey(documents, characters, alphabet)
 

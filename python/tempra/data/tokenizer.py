@@ -26,6 +26,7 @@ Tokens = NDArray[np.uint32]
 DEFINITION_FILE = "tokenizer.tempra.json"
 END_OF_TEXT = "<|endoftext|>"
 _LARGEST_DEFINITION = 1 << 28
+_NO_ID = 0xFFFFFFFF
 
 
 @runtime_checkable
@@ -109,6 +110,15 @@ def check_ids(tokens: Iterable[int], vocab_size: int) -> NDArray[np.int64]:
     return ids
 
 
+def _divide(ids: Tokens, lengths: Iterable[int]) -> list[Tokens]:
+    """Return the parts of an array that have these lengths, in order."""
+    parts, begin = [], 0
+    for length in lengths:
+        parts.append(ids[begin : begin + length])
+        begin += length
+    return parts
+
+
 def code_points(text: str) -> NDArray[np.uint32]:
     """Return the Unicode numbers of the characters of `text`."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
@@ -133,7 +143,9 @@ class ByteTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the ids of each text."""
-        return [self.encode(text) for text in texts]
+        encoded = [text.encode("utf-8") for text in texts]
+        ids = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.uint32)
+        return _divide(ids, map(len, encoded))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of `tokens`."""
@@ -172,6 +184,9 @@ class CharacterTokenizer:
         if points.size == 0:
             raise FormatError("character tokenizer: the text has no characters")
         self._points = points
+        # The id of each character up to the last that has one.
+        self._table = np.full(int(points[-1]) + 1, _NO_ID, dtype=np.uint32)
+        self._table[points] = np.arange(points.size, dtype=np.uint32)
         self.end_of_text = int(points.size) if end_of_text else None
         self.vocab_size = int(points.size) + int(end_of_text)
 
@@ -190,20 +205,30 @@ class CharacterTokenizer:
     def encode(self, text: str) -> Tokens:
         """Return the ids of `text`."""
         points = code_points(text)
-        ids = np.minimum(np.searchsorted(self._points, points), self._points.size - 1)
-        unknown = np.flatnonzero(self._points[ids] != points)
-        if unknown.size:
-            position = int(unknown[0])
+        ids = self._ids_of(points)
+        if ids is None:
+            position = int(np.flatnonzero(~np.isin(points, self._points))[0])
             character = text[position]
             raise FormatError(
                 f"character {character!r} (U+{ord(character):04X}) at position {position} is not "
                 f"among the {self._points.size} characters of the tokenizer"
             )
-        return ids.astype(np.uint32)
+        return ids
+
+    def _ids_of(self, points: NDArray[np.uint32]) -> Tokens | None:
+        """Return the ids of characters; None where there is one that has none."""
+        if points.size and int(points.max()) >= self._table.size:
+            return None
+        ids: Tokens = self._table[points]
+        return None if (ids == _NO_ID).any() else ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the ids of each text."""
-        return [self.encode(text) for text in texts]
+        points = code_points("".join(texts))
+        ids = self._ids_of(points)
+        if ids is None:
+            return [self.encode(text) for text in texts]  # one of them says which character
+        return _divide(ids, map(len, texts))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of `tokens`."""
