@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from staged_run import write_text
-from tempra._core import CheckpointError, ConfigError
+from tempra._core import CheckpointError, ConfigError, FormatError
 from tempra.checkpoint import load_checkpoint
 from tempra.cli.main import main
 from tempra.data import RowOptions
@@ -299,6 +299,19 @@ def test_contradictions_are_refused(data: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config(*data.pop("sources", [WEB]), data=data)
     assert words in str(caught.value)
+
+
+def test_a_text_that_is_too_short_is_named() -> None:
+    Path("short.txt").write_text("a few words")
+    short = {"name": "short", "train": "short.txt", "validation_fraction": 0.0}
+    with pytest.raises(ConfigError, match="the training text of 'short' has 12 tokens"):
+        LanguageModelTrainer(config(WEB, short))
+    stage = {"name": "one", "train": {"steps": 1}, "data": {"sources": [WEB, short]}}
+    with pytest.raises(ConfigError, match="stages, 'one': the training text of 'short' has 12"):
+        LanguageModelTrainer(config(WEB, stages=[stage]))
+    Path("short.txt").write_text("x")
+    with pytest.raises(FormatError, match=r"short.txt: the validation text has"):
+        open_run_text(config(WEB, {**short, "validation_fraction": 0.01}))
 
 
 def test_an_order_that_the_text_cannot_have_is_refused_with_the_source() -> None:

@@ -233,7 +233,7 @@ def row_source(
 ) -> _core.RowSource:
     """Return the rows of one data set."""
     if options.packing is None:
-        check_length(dataset, block, "training")
+        check_length(dataset, block, "training text")
         return _core.RowSource.windows(
             dataset.stream(documents=False),
             block,
@@ -270,7 +270,7 @@ def check_length(dataset: TokenizedDataset, block: int, purpose: str) -> None:
     """Raise `ConfigError` when the text has no complete sequence."""
     if len(dataset) < block + 1:
         raise ConfigError(
-            f"the {purpose} text has {len(dataset)} tokens, one sequence needs {block + 1} "
+            f"the {purpose} has {len(dataset)} tokens, one sequence needs {block + 1} "
             f"(train.block {block} and the token after it); give more text or a smaller train.block"
         )
 

@@ -130,6 +130,17 @@ class TrainingConfig(Section):
         )
 
 
+@contextmanager
+def named_stage(name: str | None) -> Iterator[None]:
+    """Name the stage, where it has a name, in what is wrong with it."""
+    try:
+        yield
+    except ConfigError as error:
+        if name is None:
+            raise
+        raise ConfigError(f"stages, {name!r}: {error}") from None
+
+
 @dataclass(frozen=True)
 class StageRun:
     """A stage with every field filled in; a run without stages is one that has no name."""
@@ -182,12 +193,12 @@ class LlmTrainingConfig(TrainingConfig):
         values = []
         for stage in self.stages:
             check_fields(stage, type(self))
-            with _named(stage):
+            with named_stage(stage.name):
                 values.append(values_of_stage(above, stage))
         share_context(values)
         runs = []
         for stage, own in zip(self.stages, values, strict=True):
-            with _named(stage):
+            with named_stage(stage.name):
                 runs.append(
                     StageRun(stage.name, type(self).from_mapping(own), stage.reset_optimizer)
                 )
@@ -293,15 +304,6 @@ class LlmTrainingConfig(TrainingConfig):
                 f"model.vocab_size: got {asked}, needs at least the {known} tokens of the "
                 f"{self.tokenizer.resolved_kind()} tokenizer"
             )
-
-
-@contextmanager
-def _named(stage: StageConfig) -> Iterator[None]:
-    """Name the stage in what is wrong with it."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"stages, {stage.name!r}: {error}") from None
 
 
 TrainingRunConfig = LlmTrainingConfig

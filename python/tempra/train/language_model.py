@@ -16,7 +16,7 @@ from tempra.models import GenerationOptions, Transformer, TransformerConfig
 from tempra.optim.adamw import AdamW
 from tempra.train.callbacks import Callback, EarlyStopping
 from tempra.train.chat import ChatSession
-from tempra.train.config import LlmTrainingConfig, StageRun
+from tempra.train.config import LlmTrainingConfig, StageRun, named_stage
 from tempra.train.context import Context
 from tempra.train.objective import AutoregressiveObjective, DeferredAutoregressiveObjective
 from tempra.train.overrides import dump_config, with_stage_values
@@ -93,7 +93,8 @@ def with_known_steps(config: LlmTrainingConfig, text: RunText) -> LlmTrainingCon
     changes = {}
     for number, run in enumerate(config.stage_runs()):
         if run.config.train.epochs is not None:
-            steps = steps_of_epochs(run.config, text.stages[number], stage=number)
+            with named_stage(run.name):
+                steps = steps_of_epochs(run.config, text.stages[number], stage=number)
             changes[run.name] = {"epochs": None, "steps": steps}
     return with_stage_values(config, "train", changes)
 
@@ -124,10 +125,10 @@ class LanguageModelTrainer(Trainer):
             run_folder.tokenizer_files = text.model_files()
         runs = config.stage_runs()
         sizes = model_config(runs[0].config, self.tokenizer.vocab_size)
-        batches = [
-            StageBatches(run.config, stage, stage=number)
-            for number, (run, stage) in enumerate(zip(runs, text.stages, strict=True))
-        ]
+        batches = []
+        for number, (run, stage) in enumerate(zip(runs, text.stages, strict=True)):
+            with named_stage(run.name):
+                batches.append(StageBatches(run.config, stage, stage=number))
         for line in (
             *describe_machine_use(config),
             *describe_plan(config, sizes),

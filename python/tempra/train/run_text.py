@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tempra._core import ConfigError
+from tempra._core import ConfigError, FormatError
 from tempra.checkpoint import Checkpoint
 from tempra.data.chat_template import ChatTemplate
 from tempra.data.prepare import PrepareProgress
@@ -148,10 +148,18 @@ def _open_together(
     raw = [data for data in sections if prepared_folder(data) is None]
     ready = [folder for folder in map(prepared_folder, sections) if folder is not None]
     tokenizer = _shared_section(config, raw, ready, checkpoint, progress)
-    return [
-        open_source(data, config.tokenizer, tokenizer, progress=progress, for_several=True)
-        for data in sections
-    ]
+    opened = []
+    for data in sections:
+        try:
+            opened.append(
+                open_source(data, config.tokenizer, tokenizer, progress=progress, for_several=True)
+            )
+        except FormatError as error:
+            # Some errors are of the text as a whole, and name none of its files.
+            if type(error) is not FormatError or any(name in str(error) for name in data.train):
+                raise
+            raise FormatError(f"{', '.join(data.train)}: {error}") from None
+    return opened
 
 
 def _shared_section(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tempra._core import ConfigError
-from tempra.data.batch_source import DataLoader, validation_batches
+from tempra.data.batch_source import DataLoader, check_length, validation_batches
 from tempra.data.document_batches import document_batches
 from tempra.data.mixture import Mixture
 from tempra.data.row_options import RowOptions
@@ -25,6 +25,10 @@ class StageBatches(DataLoader):
 
     def __init__(self, config: LlmTrainingConfig, text: StageText, *, stage: int = 0) -> None:
         sources = text.sources
+        for source in sources:
+            if source.packing is None and source.name is not None:
+                dataset = source.text.dataset("train")
+                check_length(dataset, config.sequence_length, f"training text of {source.name!r}")
         self.names = [source.name for source in sources if source.name is not None]
         options = [_row_options(source) for source in sources]
         mixed: TokenizedDataset | Mixture = sources[0].text.dataset("train")
