@@ -2,8 +2,14 @@
 
 python benchmarks/loading.py
 
-`assembly`: tokens and labels written per second by the reader's thread while another takes them,
-from a file in the system's cache, against `memcpy`: as many bytes copied from there to an array.
+`assembly`: bytes of tokens and labels a second that `DataLoader.batch` hands out, from a file in
+the system's cache: windows in shuffled order, or packed documents of the lengths of `packing.py`.
+`memcpy`: NumPy copying as many bytes per batch from the same mapped file, in the order of the file:
+once for the tokens and once for the labels, to as many pairs of arrays in turn as the loader has
+buffers, since a loader must hand out distinct ones. `memcpy in place`: the same to one pair, which
+stays in the first caches where it fits. `memcpy_share` compares the times that passed, which needs
+a machine without other work; `processor_share` the time of all threads on the processors, where a
+reader that looks for a batch before it sleeps counts against the loader.
 `wait`: the part of training steps of ref-nano (character tokens, 12 rows of 64) in which the loader
 is waited for.
 """
@@ -13,6 +19,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,33 +30,57 @@ from reference_configs import REFERENCE_CONFIGS
 from tempra import _core
 from tempra.data import DataLoader, TokenizedDataset
 from tempra.data.sequence_packer import Strategy
+from tempra.data.token_shard import Sidecar, bounds_path, write_sidecar
 from tempra.models import Transformer
 from tempra.optim.adamw import AdamW
 
 TOKENS = 1 << 26
 VOCABULARY = 65
+# What the loader goes through with three batches of readahead: those, one being assembled, and one
+# that is held.
+BUFFERS = 5
 
 
 def write_tokens(folder: Path) -> TokenizedDataset:
     """Write a token file of a quarter of a gigabyte."""
     path = folder / "tokens.bin"
+    random = np.random.default_rng(0)
     with _core.TokenBinWriter(str(path), "u32") as writer:
-        random = np.random.default_rng(0)
         for _ in range(16):
             writer.append(random.integers(0, VOCABULARY, TOKENS // 16, dtype=np.uint32))
         writer.finish()
-    return TokenizedDataset([path], vocabulary_size=VOCABULARY)
+    lengths = np.clip(random.lognormal(5.0, 0.9, TOKENS // 128), 1, 2048).astype(np.uint64)
+    ends = np.cumsum(lengths)
+    bounds = np.concatenate([[0], ends[ends < TOKENS], [TOKENS]]).astype("<u8")
+    bounds_path(path).write_bytes(bounds.tobytes())
+    sidecar = Sidecar(
+        dtype="u32",
+        tokens=TOKENS,
+        crc32=_core.crc32_file(str(path)),
+        documents=bounds.size - 1,
+        bounds_crc32=_core.crc32(bounds.tobytes()),
+        vocabulary_size=VOCABULARY,
+        end_of_text=None,
+        tokenizer_kind="none",
+        tokenizer_fingerprint="none",
+    )
+    write_sidecar(path, sidecar)
+    return TokenizedDataset([path])
 
 
-class Windows:
-    """Batches of windows, and plain copies of as many bytes from the same file."""
+class Assembly:
+    """Batches, and plain copies of as many bytes from the same file."""
 
-    def __init__(self, dataset: TokenizedDataset, batch_size: int, block: int) -> None:
-        self.loader = DataLoader(dataset, batch_size=batch_size, block=block, seed=0)
+    def __init__(
+        self, dataset: TokenizedDataset, batch_size: int, block: int, packing: Strategy | None
+    ) -> None:
+        self.loader = DataLoader(
+            dataset, batch_size=batch_size, block=block, seed=0, packing=packing
+        )
         self.size = batch_size * block
-        self.batches = max(1, (1 << 24) // self.size)
+        self.batches = max(1, (1 << 22) // self.size)
         self.source = dataset.shards[0].tokens.view(np.int32)
-        self.written = np.empty((2, self.size), dtype=np.int32)
+        self.targets = [np.empty(self.size, dtype=np.int32) for _ in range(2 * BUFFERS)]
         self.assembled = self.copied = 0
 
     def assemble(self) -> None:
@@ -58,32 +89,53 @@ class Windows:
             self.loader.batch(self.assembled)
             self.assembled += 1
 
-    def copy(self) -> None:
+    def copy(self, buffers: int) -> None:
         """Copy tokens once for the tokens of a batch and once for its labels."""
         for _ in range(self.batches):
-            start = self.copied * self.size % (TOKENS - self.size)
-            for target in self.written:
+            start = self.copied * self.size % (self.source.size - self.size)
+            first = 2 * (self.copied % buffers)
+            for target in self.targets[first : first + 2]:
                 np.copyto(target, self.source[start : start + self.size])
             self.copied += 1
 
 
-def assembly(dataset: TokenizedDataset, seconds: float) -> list[dict[str, object]]:
-    """Measure batches of windows and plain copies of as many bytes, in turns."""
+def timed(run: Callable[[], None], processor: list[float]) -> Callable[[], None]:
+    """Also note the processor time of each call."""
+
+    def noting() -> None:
+        before = time.process_time()
+        run()
+        processor.append(time.process_time() - before)
+
+    return noting
+
+
+def assembly(
+    dataset: TokenizedDataset, seconds: float, packing: Strategy | None
+) -> list[dict[str, object]]:
+    """Measure batches and plain copies of as many bytes, in turns."""
     rows: list[dict[str, object]] = []
     for batch_size, block in ((12, 64), (12, 1024), (64, 2048)):
-        windows = Windows(dataset, batch_size, block)
+        case = Assembly(dataset, batch_size, block, packing)
+        candidates: dict[str, Callable[[], None]] = {
+            "assembly": case.assemble,
+            "memcpy": lambda case=case: case.copy(BUFFERS),  # type: ignore[misc]
+            "memcpy in place": lambda case=case: case.copy(1),  # type: ignore[misc]
+        }
+        processor: dict[str, list[float]] = {name: [] for name in candidates}
         samples = interleave(
-            {"assembly": windows.assemble, "memcpy": windows.copy}, seconds=seconds
+            {name: timed(run, processor[name]) for name, run in candidates.items()},
+            seconds=seconds,
         )
-        best = min(samples["memcpy"])
         for name, times in samples.items():
             rows.append(
                 {
-                    "case": f"loading/{name} {batch_size} x {block}",
+                    "case": f"loading/{name} {batch_size} x {block}, {packing or 'windows'}",
                     "unit": "GB/s",
-                    "rate": windows.batches * windows.size * 8 / min(times) / 1e9,
+                    "rate": case.batches * case.size * 8 / min(times) / 1e9,
                     "spread": spread(times),
-                    "memcpy_share": best / min(times),
+                    "memcpy_share": min(samples["memcpy"]) / min(times),
+                    "processor_share": min(processor["memcpy"]) / min(processor[name]),
                     **identity(1),
                 }
             )
@@ -126,10 +178,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         dataset = write_tokens(Path(folder))
-        rows = assembly(dataset, options.seconds)
+        rows = assembly(dataset, options.seconds, None)
+        rows += assembly(dataset, options.seconds, "best_fit")
         rows += [wait(dataset, options.steps, packing) for packing in (None, "best_fit")]
     columns = {"case": "case", "unit": "unit", "rate": "rate", "spread": "spread"}
-    shares = {"memcpy_share": "of memcpy", "wait_share": "waiting"}
+    shares = {"memcpy_share": "of memcpy", "processor_share": "by processor"}
+    shares["wait_share"] = "waiting"
     print_table(rows, {**columns, **shares})
     append_rows(options.output, rows)
 

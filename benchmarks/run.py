@@ -18,6 +18,7 @@ BENCHMARKS = [
     "checkpoint_bandwidth",
     "packing",
     "loading",
+    "data_memory",
     "data_formats",
 ]
 

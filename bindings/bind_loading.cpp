@@ -339,7 +339,7 @@ py::tuple to_arrays(std::shared_ptr<data::Batch> batch) {
     const py::capsule owner(new std::shared_ptr<data::Batch>(std::move(batch)), [](void* held) {
         delete static_cast<std::shared_ptr<data::Batch>*>(held);
     });
-    const auto view = [&](const std::vector<std::int32_t>& values, bool writeable) {
+    const auto view = [&](const auto& values, bool writeable) {
         return view_of(values.data(), values.size(), 4, owner, writeable);
     };
     return py::make_tuple(view(content.tokens, true), view(content.labels, true),

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -28,7 +29,7 @@ std::vector<std::int32_t> expected_tokens(const RowSource& source, std::int64_t 
     BatchWriter writer(batch, rows * own->row_tokens());
     for (std::int64_t row = first; row < first + rows; ++row) own->append(row, writer);
     writer.finish();
-    return batch.tokens;
+    return {batch.tokens.begin(), batch.tokens.end()};
 }
 
 // A source whose row 50 cannot be read.
@@ -88,14 +89,61 @@ TEST(BatchReaderTest, HeldBatchesKeepTheirContentAndOutliveTheReader) {
     }
 }
 
-TEST(BatchReaderTest, BuffersAreUsedAgain) {
-    BatchReader reader(windows(), {2, 0, 1}, 2);
+size_t buffers_used(std::shared_ptr<const RowSource> source, std::int64_t rows) {
+    BatchReader reader(std::move(source), {rows, 0, 1}, 2);
     std::vector<const std::int32_t*> seen;
-    for (std::int64_t index = 0; index < 200; ++index) {
+    for (std::int64_t index = 0; index < 400; ++index) {
         const std::int32_t* memory = reader.read(index)->tokens.data();
         if (std::find(seen.begin(), seen.end(), memory) == seen.end()) seen.push_back(memory);
     }
-    EXPECT_LE(seen.size(), 6U);
+    return seen.size();
+}
+
+TEST(BatchReaderTest, BuffersAreUsedAgain) {
+    EXPECT_LE(buffers_used(windows(), 20000), 6U);  // over a megabyte each
+    EXPECT_LE(buffers_used(windows(), 2), 2U * 64 + 2);
+}
+
+TEST(BatchReaderTest, ManySmallBatchesAreAssembledAheadAndFewLargeOnes) {
+    // Counts the rows read by all of its copies.
+    class CountingRows final : public RowSource {
+      public:
+        CountingRows(std::shared_ptr<const RowSource> rows, std::shared_ptr<std::atomic<int>> read)
+            : prototype_(std::move(rows)), rows_(prototype_->fresh()), read_(std::move(read)) {}
+        [[nodiscard]] std::int64_t row_tokens() const override { return rows_->row_tokens(); }
+        void append(std::int64_t row, BatchWriter& batch) override {
+            read_->fetch_add(1);
+            rows_->append(row, batch);
+        }
+        [[nodiscard]] double epochs(std::int64_t rows) override { return rows_->epochs(rows); }
+        [[nodiscard]] std::unique_ptr<RowSource> fresh() const override {
+            return std::make_unique<CountingRows>(prototype_, read_);
+        }
+
+      private:
+        std::shared_ptr<const RowSource> prototype_;
+        std::unique_ptr<RowSource> rows_;
+        std::shared_ptr<std::atomic<int>> read_;
+    };
+    struct Case {
+        std::int64_t rows;
+        int ahead;
+    };
+    // 64 of 16 tokens; 16 of 64 KB; 2 of 1 MB and more, as asked for.
+    for (const Case expected : {Case{2, 64}, Case{1024, 16}, Case{32768, 2}}) {
+        const auto read = std::make_shared<std::atomic<int>>(0);
+        BatchReader reader(std::make_shared<CountingRows>(windows(), read), {expected.rows, 0, 1},
+                           2);
+        (void)reader.read(0);
+        const auto batches = [&] { return read->load() / static_cast<int>(expected.rows); };
+        for (int i = 0; i < 2000 && batches() < expected.ahead; ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        // The one that was read, or room for it.
+        EXPECT_GE(batches(), expected.ahead);
+        EXPECT_LE(batches(), expected.ahead + 1);
+    }
 }
 
 TEST(BatchReaderTest, ErrorsArriveWithTheirBatchAndCanBeAskedForAgain) {

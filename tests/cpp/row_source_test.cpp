@@ -165,7 +165,8 @@ TEST_P(PackedRowsTest, RowsDoNotDependOnWhatWasReadBefore) {
     const auto rows = make_packed_rows(stream, options);
     std::vector<std::vector<std::int32_t>> forward;
     for (std::int64_t row = 0; row < 400; ++row) {
-        forward.push_back(read_rows(*rows, row, 1).tokens);
+        const Batch batch = read_rows(*rows, row, 1);
+        forward.emplace_back(batch.tokens.begin(), batch.tokens.end());
     }
     const auto other = rows->fresh();
     for (std::int64_t row = 399; row >= 0; row -= 7) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -188,3 +189,24 @@ def test_a_limit_spreads_over_the_documents(tmp_path: Path) -> None:
     (empty,) = write(tmp_path / "empty")
     with pytest.raises(ConfigError, match="the validation text has 0 tokens"):
         list(document_batches(TokenizedDataset([empty.path]), batch_size=1, block=4))
+
+
+def test_a_mask_is_not_kept_in_memory_while_its_shard_grows(tmp_path: Path) -> None:
+    part = np.zeros(1 << 18, dtype=np.uint32)
+    learned = np.arange(part.size) % 3 == 0
+    writer = ShardWriter(tmp_path, "train", ByteTokenizer(), "u32", 1 << 40)
+    writer.append(part, ends_document=False)
+    tracemalloc.start()
+    for _ in range(64):
+        writer.append(part, ends_document=False, mask=learned)
+    writer.finish()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20  # the mask has 16 MB
+    mask = TokenShard(tmp_path / "train-00000.bin").mask()
+    assert mask is not None
+    expected = np.concatenate([np.ones(part.size, dtype=bool), np.tile(learned, 64)])
+    assert np.array_equal(mask != 0, expected)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "train-00000.bin" + suffix for suffix in ("", ".bounds", ".mask", ".meta.json")
+    }

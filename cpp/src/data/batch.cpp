@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -32,8 +31,8 @@ void BatchWriter::lay_out(std::int64_t length) {
     laid_out_before_ = 0;
     if (sequence + 1 >= batch_.offsets.size()) batch_.offsets.resize(sequence + 2);
     batch_.offsets[sequence + 1] = static_cast<std::int32_t>(end);
-    const auto first = batch_.positions.begin() + static_cast<std::ptrdiff_t>(tokens_);
-    std::iota(first, first + static_cast<std::ptrdiff_t>(length), 0);
+    std::int32_t* first = batch_.positions.data() + tokens_;
+    std::iota(first, first + length, 0);
 }
 
 void BatchWriter::add_sequence(const TokenStream& stream, std::int64_t begin, std::int64_t length,
@@ -43,11 +42,12 @@ void BatchWriter::add_sequence(const TokenStream& stream, std::int64_t begin, st
     const auto count = static_cast<size_t>(length);
     std::int32_t* tokens = batch_.tokens.data() + tokens_;
     std::int32_t* labels = batch_.labels.data() + tokens_;
-    stream.read(begin, {tokens, count});
-    std::memcpy(labels, tokens + 1, (count - 1) * sizeof(std::int32_t));
-    labels[count - 1] = kIgnoredLabel;
-    if (has_successor) stream.read(begin + length, {labels + (count - 1), 1});
     const size_t labelled = has_successor ? count : count - 1;
+    stream.read_pairs(begin, {tokens, labelled}, labels);
+    if (!has_successor) {
+        stream.read(begin + length - 1, {tokens + (count - 1), 1});
+        labels[count - 1] = kIgnoredLabel;
+    }
     if (labelled > 0) batch_.valid_tokens += stream.mask_labels(begin + 1, {labels, labelled});
     tokens_ += length;
     ++sequences_;

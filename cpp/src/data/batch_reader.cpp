@@ -1,5 +1,6 @@
 #include "tempra/data/batch_reader.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -10,7 +11,9 @@
 #include <vector>
 
 #include "platform/background_thread.h"
+#include "platform/futex.h"
 #include "tempra/error.h"
+#include "tempra/threads.h"
 
 namespace tempra::data {
 
@@ -50,6 +53,21 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
     std::vector<std::unique_ptr<Batch>> free_;
 };
 
+// Waking a thread takes longer than assembling a small batch. So of batches that are together
+// smaller than this (tokens and labels), more are assembled ahead than was asked for.
+constexpr std::int64_t kLeastBytesAhead = std::int64_t{1} << 20;
+constexpr std::int64_t kMostSmallBatchesAhead = 64;
+
+std::int64_t batches_ahead(std::int64_t asked, const BatchShape& shape, std::int64_t row_tokens) {
+    const std::int64_t bytes =
+        2 * std::int64_t{sizeof(std::int32_t)} * row_tokens * shape.rows / shape.world_size;
+    const std::int64_t small = kLeastBytesAhead / std::max<std::int64_t>(bytes, 1);
+    return std::max(asked, std::min(small, kMostSmallBatchesAhead));
+}
+
+// How often a reader looks before it sleeps: some 20 microseconds, about what waking it would take.
+constexpr int kLooks = 500;
+
 // Workers of a parent process, which a forked child must not touch. Kept reachable.
 std::atomic<void*> lost_workers{nullptr};
 
@@ -61,7 +79,8 @@ struct BatchReader::Worker {
            std::int64_t most_ahead)
         : source(std::move(row_source)),
           shape(batch_shape),
-          readahead(static_cast<size_t>(most_ahead)),
+          readahead(static_cast<size_t>(batches_ahead(most_ahead, shape, source->row_tokens()))),
+          looks(num_threads() > 1 ? kLooks : 0),
           // A step may hold some while the next ones are assembled.
           pool(std::make_shared<BufferPool>(2 * readahead + 2)),
           thread([this] { assemble_ahead(); }) {}
@@ -77,7 +96,7 @@ struct BatchReader::Worker {
     void assemble_ahead() {
         std::unique_lock lock(mutex);
         while (true) {
-            changed.wait(lock, [this] { return stopping || (!failed && ready.size() < limit); });
+            if (failed || ready.size() >= limit) sleep(lock);
             if (stopping) return;
             const std::int64_t index = next++;
             const std::int64_t request = requests;
@@ -89,9 +108,18 @@ struct BatchReader::Worker {
             if (request != requests) continue;  // another batch was asked for meanwhile
             failed = result.error != nullptr;
             ready.push_back(std::move(result));
+            arrivals.store(ready.size(), std::memory_order_relaxed);
             arrived.notify_one();
         }
     }
+
+    // Once it has done enough it sleeps until half of that is used up.
+    void sleep(std::unique_lock<std::mutex>& lock) {
+        asleep = true;
+        changed.wait(lock, [this] { return stopping || has_work(); });
+        asleep = false;
+    }
+    [[nodiscard]] bool has_work() const { return !failed && 2 * ready.size() <= limit; }
 
     struct Ready {
         std::int64_t index;
@@ -127,20 +155,34 @@ struct BatchReader::Worker {
         // A jump is often followed by another: nothing beyond it is worth assembling yet.
         limit = last_read < 0 || index == last_read + 1 ? readahead : 1;
         last_read = index;
-        changed.notify_one();
-        arrived.wait(lock, [this] { return !ready.empty(); });
+        if (ready.empty()) wait_for_batch(lock);
         Ready result = std::move(ready.front());
         ready.pop_front();
+        arrivals.store(ready.size(), std::memory_order_relaxed);
+        const bool wake = asleep && has_work();
         lock.unlock();
-        changed.notify_one();
+        if (wake) changed.notify_one();
         if (result.error != nullptr) std::rethrow_exception(result.error);
         return std::move(result.batch);
+    }
+
+    void wait_for_batch(std::unique_lock<std::mutex>& lock) {
+        if (asleep) changed.notify_one();
+        arrivals.store(0, std::memory_order_relaxed);
+        lock.unlock();
+        for (int i = 0; i < looks && arrivals.load(std::memory_order_relaxed) == 0; ++i) {
+            platform::cpu_pause();
+        }
+        lock.lock();
+        arrived.wait(lock, [this] { return !ready.empty(); });
     }
 
     std::unique_ptr<RowSource> source;  // of the thread alone
     const BatchShape shape;
     const size_t readahead;
+    const int looks;
     std::shared_ptr<BufferPool> pool;
+    std::atomic<size_t> arrivals{0};  // ready.size(), to be looked at without the lock
 
     std::mutex consumer;
     std::mutex mutex;  // guards what follows
@@ -151,6 +193,7 @@ struct BatchReader::Worker {
     std::int64_t last_read = -1;
     size_t limit = 0;  // 0: nothing was asked for yet
     bool assembling = false;
+    bool asleep = false;
     bool failed = false;
     bool stopping = false;
 

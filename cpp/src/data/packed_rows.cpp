@@ -13,8 +13,8 @@ namespace tempra::data {
 namespace {
 
 // Pieces between asking for memory and using it.
-constexpr size_t kPlacesAhead = 12;
-constexpr size_t kTokensAhead = 6;
+constexpr size_t kPlacesAhead = 8;
+constexpr size_t kTokensAhead = 3;
 
 using RowCounts = std::vector<std::int64_t>;  // [parts]
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "data/token_copy.h"
 #include "platform/mapped_file.h"
 #include "tempra/data/token_bin.h"
 #include "tempra/error.h"
@@ -24,7 +25,9 @@ constexpr std::int64_t kMostResident = std::int64_t{256} << 20;
 constexpr std::int64_t kFaultBytes = std::int64_t{2} << 20;
 
 constexpr std::int64_t kCacheLine = 64;
+// Into the first cache: what is asked for into the second only was seen to come too late.
 constexpr std::int64_t kPrefetchBytes = 1024;
+constexpr std::int64_t kPrefetchRowBytes = 8192;
 
 void check_bounds(const TokenShard& shard) {
     if (shard.bounds == nullptr) return;
@@ -37,23 +40,6 @@ void check_bounds(const TokenShard& shard) {
         TEMPRA_CHECK(FormatError, shard.bounds[i] <= shard.bounds[i + 1],
                      "{}: document {} ends before it begins", shard.name, i);
     }
-}
-
-// Copies ids as int32 and returns a negative number when one is outside 0 .. largest.
-template <class Token>
-std::int32_t copy_ids(const std::byte* source, std::span<std::int32_t> out, std::int32_t largest) {
-    std::int32_t outside = 0;
-    for (size_t i = 0; i < out.size(); ++i) {
-        Token token = 0;
-        std::memcpy(&token, source + i * sizeof(Token), sizeof(Token));
-        const auto id = static_cast<std::int32_t>(token);
-        // Bit arithmetic, because plain x86-64 has no vector maximum of these; an id beyond int32
-        // is negative, and for others the difference cannot overflow.
-        outside |= id | static_cast<std::int32_t>(static_cast<std::uint32_t>(largest) -
-                                                  static_cast<std::uint32_t>(id));
-        out[i] = id;
-    }
-    return outside;
 }
 
 }  // namespace
@@ -152,7 +138,18 @@ void TokenStream::prefetch_tokens(std::int64_t document, std::int64_t begin,
     // Beyond this the processor sees by itself that memory is read in order.
     const std::int64_t last = first + std::min(length * width, kPrefetchBytes);
     const auto* bytes = static_cast<const std::byte*>(shard.tokens);
-    for (; first < last; first += kCacheLine) __builtin_prefetch(bytes + first, 0, 2);
+    for (; first < last; first += kCacheLine) __builtin_prefetch(bytes + first);
+}
+
+void TokenStream::prefetch(std::int64_t begin, std::int64_t length) const {
+    const size_t place = shard_at(begin);
+    const TokenShard& shard = shards_[place];
+    const std::int64_t width = size_of(shard.dtype);
+    const auto* bytes =
+        static_cast<const std::byte*>(shard.tokens) + (begin - token_starts_[place]) * width;
+    const std::int64_t available = std::min(length, token_starts_[place + 1] - begin) * width;
+    const std::int64_t last = std::min(available, kPrefetchRowBytes);
+    for (std::int64_t i = 0; i < last; i += kCacheLine) __builtin_prefetch(bytes + i);
 }
 
 TokenStream::Document TokenStream::document(std::int64_t index) const {
@@ -170,20 +167,38 @@ void TokenStream::read(std::int64_t begin, std::span<std::int32_t> out) const {
     for (size_t index = shard_at(begin); !out.empty(); ++index) {
         const TokenShard& shard = shards_[index];
         const std::int64_t local = begin - token_starts_[index];
-        const auto count = static_cast<size_t>(
-            std::min(shard.size - local, static_cast<std::int64_t>(out.size())));
-        const auto part = out.first(count);
+        const std::int64_t count = std::min(shard.size - local, std::ssize(out));
+        const auto part = out.first(static_cast<size_t>(count));
         const auto* source =
             static_cast<const std::byte*>(shard.tokens) + local * size_of(shard.dtype);
-        const std::int32_t outside = shard.dtype == DType::u16
-                                         ? copy_ids<std::uint16_t>(source, part, largest)
-                                         : copy_ids<std::uint32_t>(source, part, largest);
-        if (outside < 0) raise_outside(shard, local, part);
-        if (large_ && shard.mapped)
-            count_resident(static_cast<std::int64_t>(count) * size_of(shard.dtype));
-        begin += static_cast<std::int64_t>(count);
-        out = out.subspan(count);
+        if (copy_tokens(source, shard.dtype, count, largest, part.data()) < 0) {
+            raise_outside(shard, local, part);
+        }
+        if (large_ && shard.mapped) count_resident(count * size_of(shard.dtype));
+        begin += count;
+        out = out.subspan(static_cast<size_t>(count));
     }
+}
+
+void TokenStream::read_pairs(std::int64_t begin, std::span<std::int32_t> tokens,
+                             std::int32_t* labels) const {
+    if (tokens.empty()) return;
+    const size_t index = shard_at(begin);
+    const TokenShard& shard = shards_[index];
+    const std::int64_t local = begin - token_starts_[index];
+    const std::int64_t count = std::ssize(tokens);
+    const std::int64_t width = size_of(shard.dtype);
+    const auto* source = static_cast<const std::byte*>(shard.tokens) + local * width;
+    const auto largest = static_cast<std::int32_t>(vocabulary_ - 1);
+    if (local + count < shard.size &&
+        copy_tokens_and_labels(source, shard.dtype, count, largest, tokens.data(), labels) >= 0) {
+        if (large_ && shard.mapped) count_resident(count * width);
+        return;
+    }
+    // The last successor lies in another file, or an id is to be named.
+    read(begin, tokens);
+    std::memcpy(labels, tokens.data() + 1, (tokens.size() - 1) * sizeof(std::int32_t));
+    read(begin + count, {labels + (count - 1), 1});
 }
 
 void TokenStream::check_ids() const {

@@ -13,7 +13,7 @@ IGNORED_LABEL = -100
 Int32Array = NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Batch:
     """Sequences laid end to end. Attention and positions never cross a sequence.
 
@@ -26,6 +26,22 @@ class Batch:
     offsets: Int32Array
     positions: Int32Array
     valid_tokens: int
+
+    def __init__(
+        self,
+        tokens: Int32Array,
+        labels: Int32Array,
+        offsets: Int32Array,
+        positions: Int32Array,
+        valid_tokens: int,
+    ) -> None:
+        # A frozen dataclass sets its fields in twice this time, which small batches notice.
+        fields = self.__dict__
+        fields["tokens"] = tokens
+        fields["labels"] = labels
+        fields["offsets"] = offsets
+        fields["positions"] = positions
+        fields["valid_tokens"] = valid_tokens
 
 
 class FixedRows:

@@ -43,8 +43,9 @@ class DataLoader:
     next one: none is short, nothing is dropped. Rank r of `world_size` reads the r-th of equal
     parts of each batch, so the ranks' number decides nothing but who reads what.
 
-    A native thread assembles up to `readahead` batches ahead of the last one asked for. The arrays
-    of a batch are its own; their memory is used again when the last of them is gone.
+    A native thread assembles up to `readahead` batches ahead of the last one asked for; of small
+    ones as many as have a megabyte together, but at most 64. The arrays of a batch are its own;
+    their memory is used again when the last of them is gone.
     """
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,32 @@ class _Column:
         self._writer.finish()
 
 
+class _MaskFile:
+    """A byte for each token, gathered in a nameless file, since a shard's can be large."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=_BUFFER_TOKENS)  # noqa: SIM115
+        self._count = 0
+
+    def append(self, mask: Mask) -> None:
+        self._file.write(mask.tobytes())
+        self._count += mask.size
+
+    def append_learned(self, count: int) -> None:
+        for first in range(0, count, _BUFFER_TOKENS):
+            self._file.write(b"\1" * min(_BUFFER_TOKENS, count - first))
+        self._count += count
+
+    def write(self, path: Path) -> int:
+        """Write the file of this name, whole or not at all; return its checksum."""
+        self._file.flush()
+        with self._file:
+            if self._count == 0:  # an empty file cannot be mapped
+                return _core.write_file_atomic(str(path), b"")[1]
+            with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return _core.write_file_atomic(str(path), content)[1]
+
+
 class _OpenShard:
     """One token file and its document boundaries, while they grow."""
 
@@ -60,8 +88,7 @@ class _OpenShard:
         # 64-bit boundaries are written as pairs of little-endian 32-bit words.
         self.bounds = _Column(bounds_path(path), "u32")
         self.documents = 0
-        # A byte for each token, kept until the end: None while every token is learned.
-        self._mask: bytearray | None = None
+        self._mask: _MaskFile | None = None  # None while every token is learned
         self.mask_crc32: int | None = None
         self._buffer: list[Tokens] = []
         self._starts: list[int] = []
@@ -73,9 +100,13 @@ class _OpenShard:
 
     def append(self, tokens: Tokens, mask: Mask | None) -> None:
         if mask is not None and self._mask is None:
-            self._mask = bytearray(b"\1") * self.count
+            self._mask = _MaskFile(self.path.parent)
+            self._mask.append_learned(self.count)
         if self._mask is not None:
-            self._mask += bytes([1]) * tokens.size if mask is None else mask.tobytes()
+            if mask is None:
+                self._mask.append_learned(tokens.size)
+            else:
+                self._mask.append(mask)
         self._buffer.append(tokens)
         self.count += tokens.size
         if self.count - self.tokens.count >= _BUFFER_TOKENS:
@@ -94,7 +125,7 @@ class _OpenShard:
         self.tokens.finish()
         self.bounds.finish()
         if self._mask is not None:
-            _, self.mask_crc32 = _core.write_file_atomic(str(mask_path(self.path)), self._mask)
+            self.mask_crc32 = self._mask.write(mask_path(self.path))
 
 
 class ShardWriter:

@@ -4,17 +4,18 @@
 #include <cstdint>
 #include <vector>
 
+#include "tempra/data/batch_array.h"
 #include "tempra/data/token_stream.h"
 
 namespace tempra::data {
 
 // Sequences laid end to end. Attention and positions never cross a sequence.
 struct Batch {
-    std::vector<std::int32_t> tokens;     // [tokens]
-    std::vector<std::int32_t> labels;     // [tokens]: kIgnoredLabel where nothing is learned
-    std::vector<std::int32_t> positions;  // [tokens]: within the sequence
-    std::vector<std::int32_t> offsets;    // [sequences + 1]
-    std::int64_t valid_tokens = 0;        // labels other than kIgnoredLabel
+    BatchArray tokens;                  // [tokens]
+    BatchArray labels;                  // [tokens]: kIgnoredLabel where nothing is learned
+    BatchArray positions;               // [tokens]: within the sequence
+    std::vector<std::int32_t> offsets;  // [sequences + 1]
+    std::int64_t valid_tokens = 0;      // labels other than kIgnoredLabel
 };
 
 // Fills a batch sequence by sequence. A buffer used before keeps its memory, and its positions

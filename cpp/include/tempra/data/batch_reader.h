@@ -19,8 +19,9 @@ struct BatchShape {
 };
 
 // A pure function of the batch number, made fast where numbers follow one another: the thread
-// stays at most `readahead` batches ahead, and drops them when another number is asked for. It
-// starts with the first `read`. A forked child starts one of its own.
+// stays at most `readahead` batches ahead, of small ones as many as have a megabyte together (but
+// at most 64), and drops them when another number is asked for. It starts with the first `read`. A
+// forked child starts one of its own.
 class BatchReader {
   public:
     // ConfigError unless 1 <= rows, 0 <= rank < world_size, world_size divides rows and

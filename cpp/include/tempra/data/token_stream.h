@@ -61,9 +61,16 @@ class TokenStream {
     void prefetch_place(std::int64_t document) const;
     void prefetch_tokens(std::int64_t document, std::int64_t begin, std::int64_t length) const;
 
+    // The same for the first 8 KB of tokens [begin, begin + length), as far as they lie in one
+    // file.
+    void prefetch(std::int64_t begin, std::int64_t length) const;
+
     // Tokens [begin, begin + out.size()); FormatError, naming file and position, on an id outside
     // the vocabulary. All must exist.
     void read(std::int64_t begin, std::span<std::int32_t> out) const;
+    // The same with the successor of each token in `labels` [tokens]. The last one's must exist
+    // too.
+    void read_pairs(std::int64_t begin, std::span<std::int32_t> tokens, std::int32_t* labels) const;
     // Reads everything and checks every id, as `read` does.
     void check_ids() const;
     // Writes kIgnoredLabel over each of `labels`, the tokens [begin, ...), that is not learned;
