@@ -309,9 +309,9 @@ def test_a_text_that_is_too_short_is_named() -> None:
     stage = {"name": "one", "train": {"steps": 1}, "data": {"sources": [WEB, short]}}
     with pytest.raises(ConfigError, match="stages, 'one': the training text of 'short' has 12"):
         LanguageModelTrainer(config(WEB, stages=[stage]))
-    Path("short.txt").write_text("x")
-    with pytest.raises(FormatError, match=r"short.txt: the validation text has"):
-        open_run_text(config(WEB, {**short, "validation_fraction": 0.01}))
+    Path("short.txt").write_text("####")
+    with pytest.raises(FormatError, match=r"short.txt: data.train: the 1 files hold no text"):
+        open_run_text(config(WEB, {**short, "separator": "#"}))
 
 
 def test_an_order_that_the_text_cannot_have_is_refused_with_the_source() -> None:
