@@ -6,6 +6,7 @@
 #include "tempra/autograd.h"
 #include "tempra/data/abi_checkpoint.h"
 #include "tempra/data/batch.h"
+#include "tempra/data/batch_array.h"
 #include "tempra/data/batch_reader.h"
 #include "tempra/data/bloom_filter.h"
 #include "tempra/data/conversation.h"
