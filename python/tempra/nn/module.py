@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tempra import _core
-from tempra._core import ShapeError, Tensor
+from tempra._core import DType, ShapeError, Tensor
 
 
 class Parameter(Tensor):
@@ -80,6 +80,28 @@ class Module:
         for parameter in self.parameters():
             parameter.requires_grad = value
         return self
+
+    def place_matrices(self, dtype: DType) -> None:
+        """Move all matrices into one buffer of `dtype`, in order and without gradients.
+
+        For inference: products then read half the bytes in bf16, and matrices that are used
+        together (q, k, v) as one. In bf16 results stay what bf16 activations make of f32 weights.
+        """
+        matrices = [each for each in self.parameters() if len(each.shape) == 2]
+        buffer = _core.empty((sum(each.numel() for each in matrices),), dtype)
+        placed: dict[int, Parameter] = {}
+        start = 0
+        for matrix in matrices:
+            with _core.no_grad():
+                values = buffer.narrow(0, start, matrix.numel()).reshape(matrix.shape)
+                values.copy_(matrix)
+                placed[hash(matrix)] = Parameter(values)
+            placed[hash(matrix)].requires_grad = False
+            start += matrix.numel()
+        for _, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter) and hash(value) in placed:
+                    setattr(module, name, placed[hash(value)])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the parameters by name; they share memory with the module."""

@@ -52,6 +52,7 @@ def load_trained_model(path: str | os.PathLike[str]) -> TrainedModel:
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
             f"{model.config.vocab_size}; they do not belong together"
         )
+    model.place_matrices(model.dtype)
     load_weights_into(model, model.from_hugging_face(tensors))
     model.eval()
     return TrainedModel(model, tokenizer, folder, notes)
