@@ -2,12 +2,12 @@
 
 python benchmarks/loading.py
 
-`assembly`: bytes of tokens and labels a second that `DataLoader.batch` hands out, from a file in
-the system's cache: windows in shuffled order, or packed documents of the lengths of `packing.py`.
-`memcpy`: NumPy copying as many bytes per batch from the same mapped file, in the order of the file:
-once for the tokens and once for the labels, to as many pairs of arrays in turn as the loader has
-buffers, since a loader must hand out distinct ones. `memcpy in place`: the same to one pair, which
-stays in the first caches where it fits. `memcpy_share` compares the times that passed, which needs
+`assembly`: bytes a second that `DataLoader.batch` writes, from a file in the system's cache: tokens
+and labels of windows in shuffled order (their positions never change), or tokens, labels and
+positions of packed documents of the lengths of `packing.py`. `memcpy`: NumPy copying as many bytes
+per batch from the same mapped file, in the order of the file: once for each of these arrays, to as
+many sets of them in turn as the loader has buffers, since a loader must hand out distinct ones.
+`memcpy in place`: the same to one set, which stays in the first caches where it fits. `memcpy_share` compares the times that passed, which needs
 a machine without other work; `processor_share` the time of all threads on the processors, where a
 reader that looks for a batch before it sleeps counts against the loader.
 `wait`: the part of training steps of ref-nano (character tokens, 12 rows of 64) in which the loader
@@ -78,9 +78,10 @@ class Assembly:
             dataset, batch_size=batch_size, block=block, seed=0, packing=packing
         )
         self.size = batch_size * block
+        self.arrays = 2 if packing is None else 3
         self.batches = max(1, (1 << 22) // self.size)
         self.source = dataset.shards[0].tokens.view(np.int32)
-        self.targets = [np.empty(self.size, dtype=np.int32) for _ in range(2 * BUFFERS)]
+        self.targets = [np.empty(self.size, dtype=np.int32) for _ in range(3 * BUFFERS)]
         self.assembled = self.copied = 0
 
     def assemble(self) -> None:
@@ -90,11 +91,11 @@ class Assembly:
             self.assembled += 1
 
     def copy(self, buffers: int) -> None:
-        """Copy tokens once for the tokens of a batch and once for its labels."""
+        """Copy the tokens of a batch once for each array that the loader writes."""
         for _ in range(self.batches):
             start = self.copied * self.size % (self.source.size - self.size)
-            first = 2 * (self.copied % buffers)
-            for target in self.targets[first : first + 2]:
+            first = self.arrays * (self.copied % buffers)
+            for target in self.targets[first : first + self.arrays]:
                 np.copyto(target, self.source[start : start + self.size])
             self.copied += 1
 
@@ -132,7 +133,7 @@ def assembly(
                 {
                     "case": f"loading/{name} {batch_size} x {block}, {packing or 'windows'}",
                     "unit": "GB/s",
-                    "rate": case.batches * case.size * 8 / min(times) / 1e9,
+                    "rate": case.batches * case.size * 4 * case.arrays / min(times) / 1e9,
                     "spread": spread(times),
                     "memcpy_share": min(samples["memcpy"]) / min(times),
                     "processor_share": min(processor["memcpy"]) / min(processor[name]),

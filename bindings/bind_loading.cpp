@@ -361,6 +361,7 @@ py::tuple pack_rows(const std::shared_ptr<data::TokenStream>& stream, const py::
         data::BatchWriter writer(*batch, (last - first) * plan.capacity);
         for (std::int64_t row = first; row < last; ++row) {
             data::append_packed_row(plan, row, *stream, 0, pad_token, writer);
+            writer.move_pending();
         }
         writer.finish();
     }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "tempra/error.h"
+#include "tempra/threads.h"
 #include "token_memory.h"
 
 namespace tempra::data {
@@ -86,6 +87,73 @@ TEST(BatchReaderTest, HeldBatchesKeepTheirContentAndOutliveTheReader) {
     }
     for (std::int64_t index = 0; index < 40; ++index) {
         EXPECT_EQ(held[static_cast<size_t>(index)]->tokens, expected_tokens(*source, 2 * index, 2));
+    }
+}
+
+class ManyThreads {
+  public:
+    ManyThreads() : before_(num_threads()) { set_num_threads(2); }
+    ~ManyThreads() { set_num_threads(before_); }
+    ManyThreads(const ManyThreads&) = delete;
+    ManyThreads& operator=(const ManyThreads&) = delete;
+
+  private:
+    int before_;
+};
+
+// A reader that waits for a large batch takes part in moving its tokens.
+TEST(BatchReaderTest, LargeBatchesAreThoseOfOneThread) {
+    const ManyThreads threads;
+    PackedRowOptions packed;
+    packed.packing.capacity = 64;
+    packed.pad_token = 7;
+    std::vector<std::int64_t> lengths;
+    for (std::int64_t i = 0; i < 3000; ++i) lengths.push_back(1 + i * 37 % 90);
+    const std::shared_ptr<const RowSource> sources[] = {
+        windows(100'000), make_packed_rows(counted_stream(lengths), packed)};
+    for (const auto& source : sources) {
+        const std::int64_t rows = 40'000 / source->row_tokens();
+        BatchReader reader(source, {rows, 0, 1});
+        const auto own = source->fresh();
+        for (std::int64_t index = 0; index < 60; ++index) {
+            const auto batch = reader.read(index);
+            Batch expected;
+            BatchWriter writer(expected, rows * own->row_tokens());
+            for (std::int64_t row = index * rows; row < (index + 1) * rows; ++row) {
+                own->append(row, writer);
+            }
+            writer.finish();
+            ASSERT_EQ(batch->tokens, expected.tokens) << index;
+            ASSERT_EQ(batch->labels, expected.labels) << index;
+            ASSERT_EQ(batch->positions, expected.positions) << index;
+            ASSERT_EQ(batch->offsets, expected.offsets) << index;
+            ASSERT_EQ(batch->valid_tokens, expected.valid_tokens) << index;
+        }
+    }
+}
+
+TEST(BatchReaderTest, TheFirstDamageOfALargeBatchIsNamed) {
+    const ManyThreads threads;
+    TokenMemory memory;
+    memory.tokens.assign(50'001, 3);
+    memory.tokens[30'000] = memory.tokens[45'000] = 50;
+    memory.bounds = {0, 50'001};
+    const auto stream =
+        std::make_shared<TokenStream>(std::vector<TokenShard>{shard_of(memory)}, 50);
+    WindowOptions options;
+    options.block = 8;
+    options.sequential = true;
+    const std::shared_ptr<const RowSource> source = make_window_rows(stream, options);
+    for (int again = 0; again < 20; ++again) {
+        BatchReader reader(source, {6000, 0, 1});
+        try {
+            (void)reader.read(0);
+            FAIL();
+        } catch (const FormatError& error) {
+            EXPECT_STREQ(error.what(),
+                         "memory: token 50 at position 30000 is outside the "
+                         "vocabulary of 50 tokens");
+        }
     }
 }
 

@@ -9,6 +9,16 @@
 
 namespace tempra::data {
 
+namespace {
+
+// Sequences read in shuffled order miss every cache, and those of a few cache lines are over before
+// the processor has seen that memory is read in order. So the ones that begin within this many
+// bytes are asked for.
+constexpr std::int64_t kBytesAhead = 2048;
+constexpr size_t kMostAhead = 15;
+
+}  // namespace
+
 BatchWriter::BatchWriter(Batch& batch, std::int64_t most_tokens)
     : batch_(batch),
       laid_out_before_(static_cast<std::int64_t>(std::max<size_t>(batch.offsets.size(), 1)) - 1) {
@@ -23,46 +33,86 @@ BatchWriter::BatchWriter(Batch& batch, std::int64_t most_tokens)
     batch.valid_tokens = 0;
 }
 
-void BatchWriter::lay_out(std::int64_t length) {
+bool BatchWriter::lay_out(std::int64_t length) {
     const auto sequence = static_cast<size_t>(sequences_);
     const std::int64_t end = tokens_ + length;
+    tokens_ = end;
+    ++sequences_;
     // All sequences before this one lie as before, or laid_out_before_ would be 0.
-    if (sequences_ < laid_out_before_ && batch_.offsets[sequence + 1] == end) return;
+    if (sequence < static_cast<size_t>(laid_out_before_) && batch_.offsets[sequence + 1] == end) {
+        return false;
+    }
     laid_out_before_ = 0;
     if (sequence + 1 >= batch_.offsets.size()) batch_.offsets.resize(sequence + 2);
     batch_.offsets[sequence + 1] = static_cast<std::int32_t>(end);
-    std::int32_t* first = batch_.positions.data() + tokens_;
-    std::iota(first, first + length, 0);
+    return true;
 }
 
 void BatchWriter::add_sequence(const TokenStream& stream, std::int64_t begin, std::int64_t length,
                                bool has_successor) {
     if (length == 0) return;
-    lay_out(length);
-    const auto count = static_cast<size_t>(length);
-    std::int32_t* tokens = batch_.tokens.data() + tokens_;
-    std::int32_t* labels = batch_.labels.data() + tokens_;
-    const size_t labelled = has_successor ? count : count - 1;
-    stream.read_pairs(begin, {tokens, labelled}, labels);
-    if (!has_successor) {
-        stream.read(begin + length - 1, {tokens + (count - 1), 1});
-        labels[count - 1] = kIgnoredLabel;
-    }
-    if (labelled > 0) batch_.valid_tokens += stream.mask_labels(begin + 1, {labels, labelled});
-    tokens_ += length;
-    ++sequences_;
+    const std::int64_t start = tokens_;
+    const bool needs_positions = lay_out(length);
+    moves_.push_back(
+        {&stream, begin, start, static_cast<std::int32_t>(length), has_successor, needs_positions});
 }
 
 void BatchWriter::add_padding(std::int64_t length, std::int32_t token) {
     if (length == 0) return;
-    lay_out(length);
-    std::fill_n(batch_.tokens.data() + tokens_, length, token);
-    std::fill_n(batch_.labels.data() + tokens_, length, kIgnoredLabel);
-    tokens_ += length;
-    ++sequences_;
+    const std::int64_t start = tokens_;
+    if (lay_out(length)) {
+        std::iota(batch_.positions.data() + start, batch_.positions.data() + tokens_, 0);
+    }
+    std::fill_n(batch_.tokens.data() + start, length, token);
+    std::fill_n(batch_.labels.data() + start, length, kIgnoredLabel);
+}
+
+std::int64_t BatchWriter::move(size_t first, size_t last) const {
+    std::int64_t learned = 0;
+    std::int64_t bytes_ahead = 0;
+    size_t ahead = first;
+    for (size_t i = first; i < last; ++i) {
+        const auto bytes_of = [&](size_t k) {
+            return moves_[k].length * std::int64_t{sizeof(std::int32_t)};
+        };
+        if (ahead == i)
+            ++ahead;  // nobody asked for this one
+        else
+            bytes_ahead -= bytes_of(i);
+        for (; ahead < last && ahead - i <= kMostAhead && bytes_ahead < kBytesAhead; ++ahead) {
+            moves_[ahead].stream->prefetch(moves_[ahead].begin, moves_[ahead].length);
+            bytes_ahead += bytes_of(ahead);
+        }
+        learned += move(moves_[i]);
+    }
+    return learned;
+}
+
+std::int64_t BatchWriter::move(const Move& sequence) const {
+    const auto count = static_cast<size_t>(sequence.length);
+    std::int32_t* tokens = batch_.tokens.data() + sequence.start;
+    std::int32_t* labels = batch_.labels.data() + sequence.start;
+    if (sequence.needs_positions) {
+        std::int32_t* positions = batch_.positions.data() + sequence.start;
+        std::iota(positions, positions + count, 0);
+    }
+    const size_t labelled = sequence.has_successor ? count : count - 1;
+    sequence.stream->read_pairs(sequence.begin, {tokens, labelled}, labels);
+    if (!sequence.has_successor) {
+        sequence.stream->read(sequence.begin + sequence.length - 1, {tokens + (count - 1), 1});
+        labels[count - 1] = kIgnoredLabel;
+    }
+    if (labelled == 0) return 0;
+    return sequence.stream->mask_labels(sequence.begin + 1, {labels, labelled});
+}
+
+void BatchWriter::moved(std::int64_t valid_tokens) {
+    batch_.valid_tokens += valid_tokens;
+    moves_.clear();
 }
 
 void BatchWriter::finish() {
+    move_pending();
     const auto size = static_cast<size_t>(tokens_);
     batch_.tokens.resize(size);
     batch_.labels.resize(size);

@@ -65,6 +65,54 @@ std::int64_t batches_ahead(std::int64_t asked, const BatchShape& shape, std::int
     return std::max(asked, std::min(small, kMostSmallBatchesAhead));
 }
 
+// Batches of fewer tokens are moved sooner than another thread would have begun to help.
+constexpr std::int64_t kLeastTokensShared = std::int64_t{1} << 14;
+constexpr size_t kSharedParts = 16;
+
+// The moving of one batch's tokens, in parts that the assembling thread and a reader that waits
+// take in turns.
+class SharedMoves {
+  public:
+    // By the assembling thread, while nobody else is inside `run`.
+    void begin(const BatchWriter& writer) {
+        writer_ = &writer;
+        part_ = (writer.pending() + kSharedParts - 1) / kSharedParts;
+        next_.store(0, std::memory_order_relaxed);
+        learned_.store(0, std::memory_order_relaxed);
+        failed_at_ = writer.pending();
+        error_ = nullptr;
+    }
+    // Takes parts until none is left.
+    void run() {
+        const size_t count = writer_->pending();
+        for (size_t first = next_.fetch_add(part_); first < count; first = next_.fetch_add(part_)) {
+            try {
+                learned_.fetch_add(writer_->move(first, std::min(first + part_, count)),
+                                   std::memory_order_relaxed);
+            } catch (...) {
+                const std::lock_guard lock(error_mutex_);
+                if (first < failed_at_) {
+                    failed_at_ = first;
+                    error_ = std::current_exception();
+                }
+            }
+        }
+    }
+    [[nodiscard]] std::int64_t learned() const {
+        if (error_ != nullptr) std::rethrow_exception(error_);
+        return learned_.load(std::memory_order_relaxed);
+    }
+
+  private:
+    const BatchWriter* writer_ = nullptr;
+    size_t part_ = 1;
+    std::atomic<size_t> next_{0};
+    std::atomic<std::int64_t> learned_{0};
+    std::mutex error_mutex_;
+    size_t failed_at_ = 0;  // the first part's error is the one reported
+    std::exception_ptr error_;
+};
+
 // How often a reader looks before it sleeps: some 20 microseconds, about what waking it would take.
 constexpr int kLooks = 500;
 
@@ -134,11 +182,43 @@ struct BatchReader::Worker {
             std::shared_ptr<Batch> batch = pool->take();
             BatchWriter writer(*batch, own * source->row_tokens());
             for (std::int64_t row = first; row < first + own; ++row) source->append(row, writer);
+            if (looks > 0 && writer.pending() > 1 && writer.tokens() >= kLeastTokensShared) {
+                move_shared(writer);
+            }
             writer.finish();
             return {index, std::move(batch), nullptr};
         } catch (...) {
             return {index, nullptr, std::current_exception()};
         }
+    }
+
+    void move_shared(BatchWriter& writer) {
+        {
+            const std::lock_guard lock(mutex);
+            moves.begin(writer);
+            moving.store(true, std::memory_order_relaxed);
+        }
+        moves.run();
+        std::unique_lock lock(mutex);
+        moving.store(false, std::memory_order_relaxed);
+        helped.wait(lock, [this] { return !helping; });
+        writer.moved(moves.learned());
+    }
+
+    // A reader that has nothing to do but wait takes part in what it waits for.
+    void help() {
+        {
+            const std::lock_guard lock(mutex);
+            if (!moving.load(std::memory_order_relaxed)) return;
+            helping = true;
+        }
+        moves.run();
+        {
+            const std::lock_guard lock(mutex);
+            helping = false;
+            moving.store(false, std::memory_order_relaxed);  // nothing is left to take
+        }
+        helped.notify_one();
     }
 
     std::shared_ptr<Batch> read(std::int64_t index) {
@@ -171,6 +251,10 @@ struct BatchReader::Worker {
         arrivals.store(0, std::memory_order_relaxed);
         lock.unlock();
         for (int i = 0; i < looks && arrivals.load(std::memory_order_relaxed) == 0; ++i) {
+            if (moving.load(std::memory_order_relaxed)) {
+                help();
+                i = 0;
+            }
             platform::cpu_pause();
         }
         lock.lock();
@@ -183,16 +267,19 @@ struct BatchReader::Worker {
     const int looks;
     std::shared_ptr<BufferPool> pool;
     std::atomic<size_t> arrivals{0};  // ready.size(), to be looked at without the lock
+    std::atomic<bool> moving{false};  // whether `moves` may have parts to take
+    SharedMoves moves;
 
     std::mutex consumer;
     std::mutex mutex;  // guards what follows
-    std::condition_variable changed, arrived;
+    std::condition_variable changed, arrived, helped;
     std::deque<Ready> ready;  // consecutive numbers
     std::int64_t next = 0;    // the number to assemble next
     std::int64_t requests = 0;
     std::int64_t last_read = -1;
     size_t limit = 0;  // 0: nothing was asked for yet
     bool assembling = false;
+    bool helping = false;
     bool asleep = false;
     bool failed = false;
     bool stopping = false;

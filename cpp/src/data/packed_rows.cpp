@@ -12,9 +12,8 @@ namespace tempra::data {
 
 namespace {
 
-// Pieces between asking for memory and using it.
+// Pieces between asking for where a document lies and using it.
 constexpr size_t kPlacesAhead = 8;
-constexpr size_t kTokensAhead = 3;
 
 using RowCounts = std::vector<std::int64_t>;  // [parts]
 
@@ -170,11 +169,8 @@ void append_packed_row(const PackingPlan& plan, std::int64_t row, const TokenStr
     const auto last = static_cast<size_t>(plan.row_offsets[static_cast<size_t>(row) + 1]);
     for (auto i = static_cast<size_t>(plan.row_offsets[static_cast<size_t>(row)]); i < last; ++i) {
         if (i + kPlacesAhead < plan.pieces.size()) {
-            const size_t next = i + kTokensAhead;
             stream.prefetch_place(first_document +
                                   std::int64_t{plan.pieces[i + kPlacesAhead].document});
-            stream.prefetch_tokens(first_document + std::int64_t{plan.pieces[next].document},
-                                   plan.begin(next), plan.pieces[next].length);
         }
         const PackedPiece piece = plan.pieces[i];
         const auto [start, whole] =

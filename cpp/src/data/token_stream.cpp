@@ -27,7 +27,6 @@ constexpr std::int64_t kFaultBytes = std::int64_t{2} << 20;
 constexpr std::int64_t kCacheLine = 64;
 // Into the first cache where little is asked for, else into the second: either way is slower for
 // the other.
-constexpr std::int64_t kPrefetchBytes = 1024;
 constexpr std::int64_t kShortRowBytes = 1024;
 constexpr std::int64_t kPrefetchRowBytes = 8192;
 
@@ -125,22 +124,6 @@ void TokenStream::prefetch_place(std::int64_t document) const {
     const TokenShard& shard = shards_[place];
     if (shard.bounds == nullptr) return;
     __builtin_prefetch(shard.bounds + (document - document_starts_[place]));
-}
-
-void TokenStream::prefetch_tokens(std::int64_t document, std::int64_t begin,
-                                  std::int64_t length) const {
-    const size_t place = shard_of_document(document);
-    const TokenShard& shard = shards_[place];
-    const std::int64_t width = size_of(shard.dtype);
-    std::int64_t first = begin * width;
-    if (shard.bounds != nullptr) {
-        first +=
-            static_cast<std::int64_t>(shard.bounds[document - document_starts_[place]]) * width;
-    }
-    // Beyond this the processor sees by itself that memory is read in order.
-    const std::int64_t last = first + std::min(length * width, kPrefetchBytes);
-    const auto* bytes = static_cast<const std::byte*>(shard.tokens);
-    for (; first < last; first += kCacheLine) __builtin_prefetch(bytes + first);
 }
 
 void TokenStream::prefetch(std::int64_t begin, std::int64_t length) const {

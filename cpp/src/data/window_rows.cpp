@@ -1,5 +1,3 @@
-#include <algorithm>
-#include <array>
 #include <utility>
 
 #include "tempra/data/row_source.h"
@@ -10,27 +8,19 @@ namespace tempra::data {
 
 namespace {
 
-// Rows in shuffled order miss every cache, and those of a few cache lines are over before the
-// processor has seen that memory is read in order. So the rows that begin within this many bytes
-// are asked for.
-constexpr std::int64_t kBytesAhead = 2048;
-constexpr std::int64_t kMostRowsAhead = 15;
-
 class WindowRows final : public RowSource {
   public:
     WindowRows(std::shared_ptr<const TokenStream> stream, const WindowOptions& options)
         : stream_(std::move(stream)),
           options_(options),
           blocks_((stream_->size() - 1) / options.block),
-          order_(blocks_, options.seed, 0),
-          rows_ahead_(std::clamp(kBytesAhead / (options.block * std::int64_t{sizeof(std::int32_t)}),
-                                 std::int64_t{1}, kMostRowsAhead)) {}
+          order_(blocks_, options.seed, 0) {}
 
     [[nodiscard]] std::int64_t row_tokens() const override { return options_.block; }
 
     void append(std::int64_t row, BatchWriter& batch) override {
-        look_ahead(row);
-        batch.add_sequence(*stream_, start_of(row), options_.block, true);
+        const std::int64_t start = options_.random ? random_start(row) : block_start(row);
+        batch.add_sequence(*stream_, start, options_.block, true);
     }
 
     [[nodiscard]] double epochs(std::int64_t rows) override {
@@ -42,22 +32,6 @@ class WindowRows final : public RowSource {
     }
 
   private:
-    // Finds where the next rows start, and asks for their tokens.
-    void look_ahead(std::int64_t row) {
-        if (row < known_begin_ || row >= known_end_) known_end_ = row;
-        known_begin_ = row;
-        for (; known_end_ <= row + rows_ahead_; ++known_end_) {
-            const std::int64_t start =
-                options_.random ? random_start(known_end_) : block_start(known_end_);
-            start_of(known_end_) = start;
-            stream_->prefetch(start, options_.block);
-        }
-    }
-
-    std::int64_t& start_of(std::int64_t row) {
-        return starts_[static_cast<size_t>(row) % starts_.size()];
-    }
-
     [[nodiscard]] std::int64_t random_start(std::int64_t row) const {
         const std::uint64_t value = mix(mix(static_cast<std::uint64_t>(row)) ^ mix(options_.seed));
         // The remainder favours small values by less than 2^-20 for any text under 2^44 tokens.
@@ -84,12 +58,6 @@ class WindowRows final : public RowSource {
     std::int64_t blocks_;  // in an epoch
     SampleOrder order_;    // of epoch_
     std::int64_t epoch_ = 0;
-
-    std::int64_t rows_ahead_;
-    // Where the rows [known_begin_, known_end_) start.
-    std::array<std::int64_t, kMostRowsAhead + 1> starts_{};
-    std::int64_t known_begin_ = 0;
-    std::int64_t known_end_ = 0;
 };
 
 }  // namespace

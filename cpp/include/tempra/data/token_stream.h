@@ -56,13 +56,10 @@ class TokenStream {
     };
     [[nodiscard]] Document document(std::int64_t index) const;
 
-    // Documents read in shuffled order miss every cache: these two ask the processor for where a
-    // document lies, and for its tokens, ahead of their use.
+    // What is read in shuffled order misses every cache: these ask the processor for where a
+    // document lies, and for the first 8 KB of tokens [begin, begin + length) as far as they lie in
+    // one file, ahead of their use.
     void prefetch_place(std::int64_t document) const;
-    void prefetch_tokens(std::int64_t document, std::int64_t begin, std::int64_t length) const;
-
-    // The same for the first 8 KB of tokens [begin, begin + length), as far as they lie in one
-    // file.
     void prefetch(std::int64_t begin, std::int64_t length) const;
 
     // Tokens [begin, begin + out.size()); FormatError, naming file and position, on an id outside
