@@ -7,10 +7,10 @@ and labels of windows in shuffled order (their positions never change), or token
 positions of packed documents of the lengths of `packing.py`. `memcpy`: NumPy copying as many bytes
 per batch from the same mapped file, in the order of the file: once for each of these arrays, to as
 many sets of them in turn as the loader has buffers, since a loader must hand out distinct ones.
-`memcpy in place`: the same to one set, which stays in the first caches where it fits. `memcpy_share`
-compares the times that passed, which needs a machine without other work; `processor_share` the time
-of all threads on the processors, where a reader that looks for a batch before it sleeps counts
-against the loader.
+`memcpy in place`: the same to one set, which stays in the first caches where it fits.
+`memcpy_share` compares the times that passed, which needs a machine without other work;
+`processor_share` the time of all threads on the processors, where a reader that looks for a batch
+before it sleeps counts against the loader.
 `wait`: the part of training steps of ref-nano (character tokens, 12 rows of 64) in which the loader
 is waited for.
 """
