@@ -12,9 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import append_rows, print_table, spread
-from machine import identity
+from harness import append_rows, print_table
 from tempra import _core
+from tempra.benchmark.machine import identity
+from tempra.benchmark.samples import spread
 from tempra.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 import tempra
-from harness import append_rows, interleave, print_table, spread
-from machine import identity
+from harness import append_rows, interleave, print_table
 from tempra import _core
+from tempra.benchmark.machine import identity
+from tempra.benchmark.samples import spread
 
 PIECE_BYTES = 1 << 20
 

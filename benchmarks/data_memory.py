@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from harness import append_rows, print_table
-from machine import identity
+from tempra.benchmark.machine import identity
 
 BATCH_SIZE, BLOCK = 64, 4096
 DOCUMENT_TOKENS = 1_000_000

@@ -15,9 +15,10 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from harness import append_rows, interleave, print_table, spread
-from machine import identity
+from harness import append_rows, interleave, print_table
 from tempra import _core
+from tempra.benchmark.machine import identity
+from tempra.benchmark.samples import spread
 from tempra.models import GenerationOptions, Transformer, TransformerConfig, generate_tokens
 
 TOKENS = 64

@@ -1,19 +1,14 @@
-"""What every benchmark shares: sampling, spread, tables, JSON lines."""
+"""What every benchmark shares: sampling, tables, JSON lines."""
 
 from __future__ import annotations
 
 import json
-import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-
-def spread(samples: Sequence[float]) -> float:
-    """Return the median absolute deviation as a share of the median."""
-    middle = statistics.median(samples)
-    return statistics.median(abs(sample - middle) for sample in samples) / middle
+from tempra.benchmark.samples import spread
 
 
 def interleave(

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import append_rows, interleave, print_table, spread
-from machine import identity
-from matrix_peak import measured_peak
-from reference_configs import REFERENCE_CONFIGS
+from harness import append_rows, interleave, print_table
 from tempra import _core
+from tempra.benchmark.machine import identity
+from tempra.benchmark.matrix_peak import measured_peak
+from tempra.benchmark.reference_configs import REFERENCE_CONFIGS
+from tempra.benchmark.samples import spread
 
 
 @dataclass(frozen=True)

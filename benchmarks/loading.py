@@ -25,10 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import append_rows, interleave, print_table, spread
-from machine import identity
-from reference_configs import REFERENCE_CONFIGS
+from harness import append_rows, interleave, print_table
 from tempra import _core
+from tempra.benchmark.machine import identity
+from tempra.benchmark.reference_configs import REFERENCE_CONFIGS
+from tempra.benchmark.samples import spread
 from tempra.data import DataLoader, TokenizedDataset
 from tempra.data.sequence_packer import Strategy
 from tempra.data.token_shard import Sidecar, bounds_path, write_sidecar

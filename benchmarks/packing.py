@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import append_rows, print_table, spread
-from machine import identity
+from harness import append_rows, print_table
+from tempra.benchmark.machine import identity
+from tempra.benchmark.samples import spread
 
 CAPACITY = 2048
 CASES = [

@@ -24,8 +24,8 @@ import numpy as np
 import yaml
 
 from harness import append_rows, print_table
-from machine import identity
-from reference_configs import REFERENCE_CONFIGS
+from tempra.benchmark.machine import identity
+from tempra.benchmark.reference_configs import REFERENCE_CONFIGS
 
 # nanoGPT's CPU recipe (train_shakespeare_char.py with the README's arguments for a laptop).
 STEPS, WARM_UP, RATE, LEAST_RATE, BETAS, DECAY = 2000, 100, 1e-3, 1e-4, (0.9, 0.99), 0.1
@@ -73,7 +73,7 @@ def run_peer(text: Path, seed: int, dtype: str) -> float:
     """Return the loss of the same recipe on the plain PyTorch model; runs in its own process."""
     import torch
 
-    from torch_gpt import TorchTrainer
+    from tempra.benchmark.torch_trainer import TorchTrainer
 
     characters = text.read_text(encoding="utf-8")
     alphabet = {character: i for i, character in enumerate(sorted(set(characters)))}
@@ -83,7 +83,7 @@ def run_peer(text: Path, seed: int, dtype: str) -> float:
     config = REFERENCE_CONFIGS["ref-nano"].transformer(dtype)
     trainer = TorchTrainer(config, compiled=False, threads=os.cpu_count() or 1)
     torch.manual_seed(seed)
-    trainer.model.apply(trainer.model._initialize)
+    trainer.model.apply(trainer.model.initialize)
     for name, parameter in trainer.model.named_parameters():
         if name.endswith(("output.weight", "down.weight")):
             torch.nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.layers))

@@ -14,15 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import append_rows, print_table, spread
-from machine import identity
+from harness import append_rows, print_table
+from tempra.benchmark.machine import identity
+from tempra.benchmark.samples import spread
 
-HERE = Path(__file__).resolve().parent
-TEN_STEPS = f"""
-import sys; sys.path.insert(0, {str(HERE)!r})
+TEN_STEPS = """
 import numpy as np
-from reference_configs import REFERENCE_CONFIGS
-from tempra_gpt import TempraTrainer
+from tempra.benchmark.reference_configs import REFERENCE_CONFIGS
+from tempra.benchmark.tempra_trainer import TempraTrainer
 trainer = TempraTrainer(REFERENCE_CONFIGS["ref-nano"].transformer("f32"), threads=2)
 data = np.zeros((12, 65), dtype=np.int32)
 for _ in range(10):

@@ -59,7 +59,8 @@ PYTHON_LAYERS = {
     "checkpoint": {"nn", "optim"},
     "distributed": {"nn", "optim"},
     "train": {"models", "data", "checkpoint", "distributed", "nn", "optim"},
-    "cli": {"train", "models", "data", "checkpoint", "distributed", "nn", "optim"},
+    "benchmark": {"models", "nn", "optim"},
+    "cli": {"benchmark", "train", "models", "data", "checkpoint", "distributed", "nn", "optim"},
 }
 
 SOURCES = sorted((CPP / "src").rglob("*.cpp")) + sorted((CPP / "src").rglob("*.h"))

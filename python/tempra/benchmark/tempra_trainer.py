@@ -1,14 +1,17 @@
-"""Our side of the training benchmark: the same model, batch and update."""
+"""Our side of the training benchmark: full steps, as the peer takes them."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tempra import _core
 from tempra.models import Transformer, TransformerConfig
 from tempra.optim.adamw import AdamW
+
+TokenArray = NDArray[np.int32]  # [rows, block]
 
 
 class TempraTrainer:
@@ -23,7 +26,8 @@ class TempraTrainer:
             weight_decay=0.1,
         )
 
-    def step(self, tokens: np.ndarray, labels: np.ndarray) -> float:
+    def step(self, tokens: TokenArray, labels: TokenArray) -> float:
+        """Train on rows of tokens and what follows each; return the mean loss."""
         rows, block = tokens.shape
         batch = SimpleNamespace(
             tokens=tokens.reshape(-1),

@@ -1,4 +1,4 @@
-"""What a number was measured on: identity of the machine, and its measured matrix peak."""
+"""What a number was measured on."""
 
 from __future__ import annotations
 
@@ -18,15 +18,22 @@ def cpu_model() -> str:
     return found.group(1).strip() if found else platform.processor()
 
 
+def usable_cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def commit() -> str:
     """Return the checkout's commit, with "+" where files differ from it; "" outside a checkout."""
-    here = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "cpp" / "include" / "tempra").is_dir():  # an installed package
+        return ""
     try:
         short = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
+            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True
         )
         dirty = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True
+            ["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True
         )
     except OSError:
         return ""

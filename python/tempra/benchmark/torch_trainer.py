@@ -1,4 +1,7 @@
-"""The peer: a GPT in plain PyTorch, as its users write it, fastest attention and fused AdamW."""
+"""The peer: a GPT in plain PyTorch, as its users write it, fastest attention and fused AdamW.
+
+The one module of the package that imports PyTorch; a process of its own does, when asked to.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import math
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from tempra.benchmark.tempra_trainer import TokenArray
 from tempra.models import TransformerConfig
 
 
 class Attention(nn.Module):
+    """Causal attention of many heads, by the library's fused kernel."""
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.heads = config.heads
@@ -22,6 +27,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.width, config.width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return an array of the shape of `x`, [batch, tokens, width]."""
         batch, tokens, width = x.shape
         q, k, v = (
             part.view(batch, tokens, self.heads, width // self.heads).transpose(1, 2)
@@ -32,6 +38,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and feed-forward layer, each behind a norm."""
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.width)
@@ -41,6 +49,7 @@ class Block(nn.Module):
         self.down = nn.Linear(config.feed_forward, config.width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return an array of the shape of `x`, [batch, tokens, width]."""
         x = x + self.attention(self.attention_norm(x))
         hidden = functional.gelu(self.up(self.feed_forward_norm(x)), approximate="tanh")
         return x + self.down(hidden)
@@ -55,19 +64,21 @@ class Gpt(nn.Module):
         self.positions = nn.Embedding(config.context, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.width)
-        self.apply(self._initialize)
+        self.apply(self.initialize)
         for name, parameter in self.named_parameters():
             if name.endswith(("output.weight", "down.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.layers))
 
     @staticmethod
-    def _initialize(module: nn.Module) -> None:
+    def initialize(module: nn.Module) -> None:
+        """Draw weights as GPT-2 does."""
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
     def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss; both are [batch, tokens]."""
         positions = torch.arange(tokens.shape[1])
         x = self.tokens(tokens) + self.positions(positions)
         for block in self.blocks:
@@ -96,7 +107,8 @@ class TorchTrainer:
         if compiled:
             self.model = torch.compile(self.model)
 
-    def step(self, tokens: np.ndarray, labels: np.ndarray) -> float:
+    def step(self, tokens: TokenArray, labels: TokenArray) -> float:
+        """Train on rows of tokens and what follows each; return the mean loss."""
         context = torch.autocast("cpu", dtype=torch.bfloat16) if self.bf16 else nullcontext()
         with context:
             loss = self.model(torch.from_numpy(tokens).long(), torch.from_numpy(labels).long())

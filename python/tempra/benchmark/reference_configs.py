@@ -1,0 +1,66 @@
+"""The configurations that every speed and memory number is quoted for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from tempra.models import TransformerConfig
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A model and a batch to train it on; `name` is what rows of results call it."""
+
+    name: str
+    transformer: TransformerConfig
+    batch: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one step."""
+        return self.batch * self.transformer.context
+
+    @property
+    def step_flops(self) -> float:
+        """Floating-point operations of one step, as `TransformerConfig.flops_per_token` counts."""
+        return float(self.transformer.flops_per_token() * self.tokens)
+
+    def to_json(self) -> str:
+        """Return the case as text that `from_json` reads, for another process."""
+        fields = self.transformer.model_dump()
+        return json.dumps({"name": self.name, "transformer": fields, "batch": self.batch})
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingCase:
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(fields["name"], TransformerConfig(**fields["transformer"]), fields["batch"])
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """A GPT with pre-LayerNorm, learned positions, tanh GELU and a tied head, and its batch."""
+
+    name: str
+    vocabulary: int
+    batch: int
+
+    def transformer(self, dtype: str) -> TransformerConfig:
+        """Return the model's configuration."""
+        return TransformerConfig.from_preset(self.name, self.vocabulary, dtype=dtype)
+
+    def case(self, dtype: str) -> TrainingCase:
+        """Return what a training benchmark measures."""
+        return TrainingCase(f"train/{self.name}/{dtype}", self.transformer(dtype), self.batch)
+
+
+REFERENCE_CONFIGS = {
+    config.name: config
+    for config in (
+        ReferenceConfig("ref-nano", 65, 12),
+        ReferenceConfig("ref-baby", 65, 64),
+        ReferenceConfig("ref-mid", 8192, 4),
+        ReferenceConfig("ref-gpt2", 50304, 1),
+    )
+}
