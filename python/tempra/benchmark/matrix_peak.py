@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from tempra._core import TempraError
+
 SIZE = 1536
 
 
@@ -86,7 +88,7 @@ def measured_peaks(
         answer = subprocess.run(command, env=variables, capture_output=True, text=True)
         if answer.returncode:
             if library == "tempra":
-                raise RuntimeError(f"the matrix product failed: {answer.stderr.strip()[-300:]}")
+                raise TempraError(f"the matrix product failed: {answer.stderr.strip()[-300:]}")
             continue  # a broken peer must not keep a user from measuring
         for dtype, rate in json.loads(answer.stdout).items():
             if rate:

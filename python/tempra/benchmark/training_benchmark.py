@@ -18,6 +18,8 @@ from tempra.benchmark.samples import FEWEST_SAMPLES, Samples, spread
 from tempra.benchmark.worker_process import WorkerError, WorkerProcess
 
 Row = dict[str, Any]
+# The first compiles, and meets fresh memory.
+WARM_UP_STEPS = 2
 # What a sample should last at least: shorter ones say little about processor time.
 SAMPLE_SECONDS = 0.5
 MOST_STEPS = 50
@@ -37,11 +39,11 @@ class Peers(NamedTuple):
 
 
 class CaseResult(NamedTuple):
-    """A row per library that ran; why the others did not; how long starting them all took."""
+    """A row per library that ran; why the others did not; how long starting took, warm-up too."""
 
     rows: list[Row]
     failures: dict[str, str]
-    start_seconds: float
+    start_seconds: dict[str, float]
 
 
 def measure_case(
@@ -50,24 +52,27 @@ def measure_case(
     threads: int,
     *,
     seconds: float,
+    longest: float | None = None,
     start_timeout: float = 600.0,
     environment: Mapping[str, str] | None = None,
 ) -> CaseResult:
     """Measure for `seconds`, all libraries together, start-up and compiling apart.
 
-    Goes on for up to twice as long while a library has too few samples. `start_timeout` is for
-    starting and compiling of all of them. A failure of ours is raised, a peer's is reported.
+    Goes on for up to `longest`, by default twice as long, while a library has too few samples.
+    `start_timeout` is for starting and compiling of all of them. A failure of ours is raised, a
+    peer's is reported.
     """
-    started = time.monotonic()
+    until = time.monotonic() + start_timeout
     failures: dict[str, str] = {}
+    start_seconds: dict[str, float] = {}
     with ExitStack() as stack:
         workers: dict[str, WorkerProcess] = {}
         step_seconds: dict[str, float] = {}
         for library in libraries:
+            started = time.monotonic()
             worker = stack.enter_context(WorkerProcess(library, case, threads, environment))
-            left = start_timeout - (time.monotonic() - started)
             try:
-                step_seconds[library] = _warm_up(worker, max(left, 1.0))
+                step_seconds[library] = _warm_up(worker, until)
             except WorkerError as error:
                 worker.kill()
                 if library == "tempra":
@@ -75,8 +80,9 @@ def measure_case(
                 failures[library] = f"starting: {error}"
                 continue
             workers[library] = worker
-        start_seconds = time.monotonic() - started
-        samples = _sample(workers, step_seconds, threads, seconds)
+            start_seconds[library] = time.monotonic() - started
+        longest = 2 * seconds if longest is None else longest
+        samples = _sample(workers, step_seconds, threads, seconds, longest)
         rows = [
             _row(case, library, samples[library], workers[library].finish()) for library in workers
         ]
@@ -84,11 +90,10 @@ def measure_case(
     return CaseResult(rows, failures, start_seconds)
 
 
-def _warm_up(worker: WorkerProcess, timeout: float) -> float:
+def _warm_up(worker: WorkerProcess, until: float) -> float:
     """Run steps until they take what they will take from now on; return the seconds of one."""
-    until = time.monotonic() + timeout
-    worker.start(timeout)
-    for _ in range(2):  # the first compiles, and meets fresh memory
+    worker.start(max(until - time.monotonic(), 1.0))
+    for _ in range(WARM_UP_STEPS):
         seconds: float = worker.run(1, max(until - time.monotonic(), 1.0))["seconds"][0]
     return seconds
 
@@ -98,6 +103,7 @@ def _sample(
     step_seconds: Mapping[str, float],
     threads: int,
     seconds: float,
+    longest: float,
 ) -> dict[str, Samples]:
     steps = {
         library: max(1, min(MOST_STEPS, round(SAMPLE_SECONDS / max(each, 1e-6))))
@@ -115,7 +121,7 @@ def _sample(
         elapsed = time.monotonic() - started
         rounds = len(samples[order[0]].seconds)
         enough = all(each.undisturbed >= FEWEST_SAMPLES for each in samples.values())
-        if rounds >= FEWEST_SAMPLES and elapsed >= seconds * (1 if enough else 2):
+        if rounds >= FEWEST_SAMPLES and elapsed >= (seconds if enough else longest):
             return samples
 
 

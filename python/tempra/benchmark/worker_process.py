@@ -15,10 +15,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from tempra._core import TempraError
 from tempra.benchmark.reference_configs import TrainingCase
 
 
-class WorkerError(Exception):
+class WorkerError(TempraError):
     """A worker that ended by itself, or did not answer in time; the text says why."""
 
 

@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "chat": Verb("tempra.cli.chat", "talk to a model that was trained on conversations"),
     "eval": Verb("tempra.cli.evaluate", "measure how well a trained model predicts a text"),
     "data": Verb("tempra.cli.data", "prepare text for training; look into data files"),
+    "bench": Verb("tempra.cli.bench", "measure training speed here, beside PyTorch and the limit"),
 }
 
 
