@@ -301,6 +301,18 @@ TEST_P(GemmOn, EveryRowAndColumnCountOfATile) {
     }
 }
 
+// Every number of rows that is multiplied without packing, and the first ones beyond, with column
+// counts that end inside a tile and inside a task.
+TEST_P(GemmOn, FewRows) {
+    for (std::int64_t m = 1; m <= 51; ++m) {
+        for (const std::int64_t n : {3, 64, 133, 1030}) {
+            for (const unsigned flags : {0U, unsigned{kTransposeB}, unsigned{kTransposeA}}) {
+                for (const Types types : all_types()) check(table(), {m, n, 37, flags}, types);
+            }
+        }
+    }
+}
+
 TEST_P(GemmOn, Epilogues) {
     const Activation activations[] = {Activation::none, Activation::relu, Activation::silu,
                                       Activation::gelu, Activation::gelu_tanh};
@@ -370,7 +382,8 @@ std::string bytes_of(const Array& array) {
 }
 
 TEST_P(GemmOn, PackedWeightsGiveTheSameBits) {
-    const std::int64_t sizes[][3] = {{50, 130, 77}, {3, 70, 64}, {1, 64, 33}, {60, 100, 3000}};
+    const std::int64_t sizes[][3] = {{50, 130, 77}, {3, 70, 64},    {1, 64, 33},
+                                     {20, 70, 65},  {33, 1100, 40}, {60, 100, 3000}};
     for (const auto& size : sizes) {
         for (const unsigned flags : {0U, unsigned{kTransposeB}}) {
             for (const Types types : all_types()) {

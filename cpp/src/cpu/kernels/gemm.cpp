@@ -168,17 +168,20 @@ void run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std
         operands.a_row_bytes = kPackedSize;
         operands.a_step_bytes = kTileRows * kPackedSize;
     }
+    // Tiles of about equal height, where packing has not fixed it: short ones are slow.
+    const std::int64_t tile_rows =
+        phase.a_panels == nullptr ? ceil_divide(rows, ceil_divide(rows, kTileRows)) : kTileRows;
     for (std::int64_t j = 0; j < columns; j += kPanel) {
         const std::int64_t in_chunk = column + j;
         operands.b = phase.panels + in_chunk * phase.steps;
-        for (std::int64_t i = row; i < row + rows; i += kTileRows) {
+        for (std::int64_t i = row; i < row + rows; i += tile_rows) {
             operands.a =
                 phase.a_panels == nullptr
                     ? reinterpret_cast<const char*>(a.data + i * a.row_stride +
                                                     phase.k_begin * a.column_stride)
                     : reinterpret_cast<const char*>(phase.a_panels + (i - phase.a_row) / kTileRows *
                                                                          phase.a_panel_stride);
-            multiply_and_finish<T, C>(phase, operands, i, smaller(kTileRows, row + rows - i),
+            multiply_and_finish<T, C>(phase, operands, i, smaller(tile_rows, row + rows - i),
                                       phase.column + in_chunk, smaller(kPanel, columns - j));
         }
     }
@@ -219,26 +222,27 @@ void run_phase(Phase<T, C>& phase, const Workspace<T, C>& workspace, bool serial
     }
 }
 
-// Few rows: b is streamed, a packed copy of it is not used. False when the strides suit neither
+// Few rows: b is streamed, a packed copy of it is not used. False when rows or strides suit neither
 // form.
 template <class T, class C, class S>
 bool multiply_small(const Product<T, C>& p, const S* b, bool serial) {
-    if (p.m > kSmallRows) return false;
     const Epilogue<T, C>& e = p.epilogue;
-    if ((p.b.row_stride == 1 && p.a.column_stride == 1) || p.k <= 1) {
-        const std::int64_t chunks = ceil_divide(p.n, kDotColumns);
-        run(serial, chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+    if (p.m <= kDotRows && ((p.b.row_stride == 1 && p.a.column_stride == 1) || p.k <= 1)) {
+        const std::int64_t width = p.n >= 16 * kDotColumns ? kDotColumns : kDotColumns / 4;
+        run(serial, ceil_divide(p.n, width), 1, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t chunk = begin; chunk < end; ++chunk) {
-                const std::int64_t column = chunk * kDotColumns;
+                const std::int64_t column = chunk * width;
                 small_product_dots<T, C, S>(e, p.a.data, p.a.row_stride, b, p.b.column_stride, p.m,
-                                            p.k, column, smaller(kDotColumns, p.n - column));
+                                            p.k, column, smaller(width, p.n - column));
             }
         });
         return true;
     }
-    if (p.b.column_stride == 1 || p.n == 1) {
-        // Whole cache lines, and enough tasks for a few threads.
-        const std::int64_t width = p.n >= 16 * kRowColumns ? kRowColumns : kRowColumns / 4;
+    if (p.m <= kScaledRows<T> && (p.b.column_stride == 1 || p.n == 1)) {
+        // Whole cache lines, enough tasks for a few threads, sums that leave room in L1.
+        const bool wide = p.n >= 16 * kRowColumns && p.m <= 16;
+        const std::int64_t narrow = p.n >= 2 * kRowColumns ? kRowColumns / 4 : kRowColumns / 8;
+        const std::int64_t width = wide ? kRowColumns : narrow;
         run(serial, ceil_divide(p.n, width), 1, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t chunk = begin; chunk < end; ++chunk) {
                 const std::int64_t column = chunk * width;

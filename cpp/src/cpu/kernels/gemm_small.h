@@ -1,9 +1,9 @@
-// Products with few rows (m <= kSmallRows): decoding with a key-value cache, y = x @ W^T.
+// Products with few rows: decoding with a key-value cache, y = x @ W^T, and short batches.
 //
-// Such a product reads each weight once and does little with it, so it is bound by memory: b is
-// streamed from where it lies, never packed. Two forms:
-//   dots     b k-contiguous (W [n, k]): a few rows of W against all rows of a; vectors along k, one
-//            horizontal sum per result
+// Such a product does little with each weight, so that packing b would take longer than what it
+// saves: b is streamed from where it lies. Two forms:
+//   dots     b k-contiguous (W [n, k]): a few rows of W, in L1, against all rows of a in groups of
+//            equal size that fit the registers; vectors along k, one horizontal sum per result
 //   rows     b column-contiguous: a few rows of b scaled and added to sums of kRowColumns columns
 //            held in L1; vectors along n
 // Bytes: b once, a once per task (it stays in cache), c once. Tasks own columns of c, so threads
@@ -16,7 +16,11 @@
 
 namespace tempra::cpu::TEMPRA_ISA {
 
-inline constexpr int kSmallRows = 8;
+// Up to how many rows each form beats packing: the first by its register tile, the second (whose
+// sums pass through L1, in fp32 whatever the operands) by less.
+inline constexpr int kDotRows = 48;
+template <class T>
+inline constexpr int kScaledRows = __is_same(Packed<T>, Arithmetic<T>) ? 32 : 10;
 inline constexpr std::int64_t kDotColumns = 64;
 inline constexpr std::int64_t kRowColumns = 256;
 
@@ -94,22 +98,31 @@ inline void dot_tile(const T* a, std::int64_t a_stride, const S* b, std::int64_t
     }
 }
 
-template <class T, class S, int kRows>
-void dot_columns(const T* a, std::int64_t a_stride, const S* b, std::int64_t b_stride,
-                 std::int64_t k, std::int64_t columns, Arithmetic<T>* out) {
+// Rows and columns of a dot tile: AVX-512 24 sums + 4 columns + 1 row of 32 registers, AVX2 8 sums.
 #if defined(__AVX512F__)
-    constexpr int kColumns = kRows <= 4 ? 4 : 2;
+inline constexpr int kDotTileRows = 6;
 #else
-    constexpr int kColumns = kRows <= 2 ? 4 : (kRows <= 4 ? 2 : 1);
+inline constexpr int kDotTileRows = 2;
 #endif
-    std::int64_t j = 0;
-    for (; j + kColumns <= columns; j += kColumns) {
-        dot_tile<T, S, kRows, kColumns>(a, a_stride, b + j * b_stride, b_stride, k, out + j,
-                                        kDotColumns);
-    }
-    for (; j < columns; ++j) {
-        dot_tile<T, S, kRows, 1>(a, a_stride, b + j * b_stride, b_stride, k, out + j, kDotColumns);
-    }
+inline constexpr int kDotTileColumns = 4;
+
+// The dot tile of `rows` (1 to kDotTileRows) and kColumns columns.
+template <class T, class S, int kColumns>
+inline void dot_rows(std::int64_t rows, const T* a, std::int64_t a_stride, const S* b,
+                     std::int64_t b_stride, std::int64_t k, Arithmetic<T>* out) {
+    using Function = void (*)(const T*, std::int64_t, const S*, std::int64_t, std::int64_t,
+                              Arithmetic<T>*, std::int64_t);
+    static constexpr Function kFunctions[kDotTileRows] = {
+        dot_tile<T, S, 1, kColumns>,
+        dot_tile<T, S, 2, kColumns>,
+#if defined(__AVX512F__)
+        dot_tile<T, S, 3, kColumns>,
+        dot_tile<T, S, 4, kColumns>,
+        dot_tile<T, S, 5, kColumns>,
+        dot_tile<T, S, 6, kColumns>,
+#endif
+    };
+    kFunctions[rows - 1](a, a_stride, b, b_stride, k, out, kDotColumns);
 }
 
 // sums[i, j] += sum over kCount rows r of a[i, r] * b[r, j]; `ahead`: elements to prefetch at.
@@ -119,7 +132,7 @@ inline void add_scaled_rows(const T* a, std::int64_t a_row_stride, std::int64_t 
                             std::int64_t columns, Arithmetic<T>* sums) {
     using A = Arithmetic<T>;
     constexpr int kLanesHere = kLanes<A>;
-    A scales[kSmallRows][kCount];
+    A scales[kScaledRows<T>][kCount];
     for (std::int64_t i = 0; i < m; ++i) {
         for (int r = 0; r < kCount; ++r) {
             scales[i][r] = to_arithmetic(a[i * a_row_stride + r * a_k_stride]);
@@ -151,16 +164,32 @@ template <class T, class C, class S>
 void small_product_dots(const Epilogue<T, C>& e, const T* a, std::int64_t a_stride, const S* b,
                         std::int64_t b_stride, std::int64_t m, std::int64_t k, std::int64_t column,
                         std::int64_t columns) {
-    using Function = void (*)(const T*, std::int64_t, const S*, std::int64_t, std::int64_t,
-                              std::int64_t, Arithmetic<T>*);
-    static constexpr Function kFunctions[kSmallRows] = {
-        gemm_detail::dot_columns<T, S, 1>, gemm_detail::dot_columns<T, S, 2>,
-        gemm_detail::dot_columns<T, S, 3>, gemm_detail::dot_columns<T, S, 4>,
-        gemm_detail::dot_columns<T, S, 5>, gemm_detail::dot_columns<T, S, 6>,
-        gemm_detail::dot_columns<T, S, 7>, gemm_detail::dot_columns<T, S, 8>};
+    using gemm_detail::kDotTileColumns;
     // The tail of a row is read as a vector, so nothing in it may be left unset.
-    alignas(64) Arithmetic<T> sums[kSmallRows * kDotColumns] = {};
-    kFunctions[m - 1](a, a_stride, b + column * b_stride, b_stride, k, columns, sums);
+    alignas(64) Arithmetic<T> sums[kDotRows * kDotColumns];
+    std::memset(sums, 0, static_cast<std::size_t>(m * kDotColumns) * sizeof(sums[0]));
+    const std::int64_t groups = (m + gemm_detail::kDotTileRows - 1) / gemm_detail::kDotTileRows;
+    const auto each_group = [&](const auto& multiply) {
+        for (std::int64_t group = 0; group < groups; ++group) {
+            const std::int64_t row = group * m / groups;
+            multiply(row, (group + 1) * m / groups - row);
+        }
+    };
+    std::int64_t j = 0;
+    for (; j + kDotTileColumns <= columns; j += kDotTileColumns) {
+        each_group([&](std::int64_t row, std::int64_t rows) {
+            gemm_detail::dot_rows<T, S, kDotTileColumns>(rows, a + row * a_stride, a_stride,
+                                                         b + (column + j) * b_stride, b_stride, k,
+                                                         sums + row * kDotColumns + j);
+        });
+    }
+    for (; j < columns; ++j) {
+        each_group([&](std::int64_t row, std::int64_t rows) {
+            gemm_detail::dot_rows<T, S, 1>(rows, a + row * a_stride, a_stride,
+                                           b + (column + j) * b_stride, b_stride, k,
+                                           sums + row * kDotColumns + j);
+        });
+    }
     finish_tile<T, C>(e, sums, kDotColumns, nullptr, 0, 0, m, column, columns);
 }
 
@@ -169,7 +198,8 @@ template <class T, class C, class S>
 void small_product_rows(const Epilogue<T, C>& e, const T* a, std::int64_t a_row_stride,
                         std::int64_t a_k_stride, const S* b, std::int64_t b_stride, std::int64_t m,
                         std::int64_t k, std::int64_t column, std::int64_t columns) {
-    alignas(64) Arithmetic<T> sums[kSmallRows * kRowColumns] = {};
+    alignas(64) Arithmetic<T> sums[kScaledRows<T> * kRowColumns];
+    std::memset(sums, 0, static_cast<std::size_t>(m * kRowColumns) * sizeof(sums[0]));
     for (std::int64_t p = 0; p < k;) {
         const S* rows = b + p * b_stride + column;
         const T* scales = a + p * a_k_stride;
