@@ -1,6 +1,6 @@
 """Full training steps beside PyTorch, interleaved: A B C B C A ..., one process each.
 
-python benchmarks/training_step.py --configs ref-nano ref-gpt2 --dtypes f32 bf16
+python benchmarks/training_step.py --configs ref-nano llama-nano --dtypes f32 bf16
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from pathlib import Path
 from harness import append_rows, print_table
 from tempra.benchmark.machine import identity
 from tempra.benchmark.matrix_peak import measured_peaks
-from tempra.benchmark.reference_configs import REFERENCE_CONFIGS
+from tempra.benchmark.reference_configs import LLAMA_CONFIGS, REFERENCE_CONFIGS
 from tempra.benchmark.samples import LEAST_CPU_SHARE
 from tempra.benchmark.training_benchmark import Peers, measure_case, with_limit
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--configs", nargs="+", default=list(REFERENCE_CONFIGS))
+    configs = {**REFERENCE_CONFIGS, **LLAMA_CONFIGS}
+    parser.add_argument(
+        "--configs", nargs="+", choices=list(configs), default=list(REFERENCE_CONFIGS)
+    )
     parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="per case, all libraries")
@@ -31,7 +34,7 @@ def main() -> None:
     rows = []
     for config in options.configs:
         for dtype in options.dtypes:
-            case = REFERENCE_CONFIGS[config].case(dtype)
+            case = configs[config].case(dtype)
             result = measure_case(case, libraries, options.threads, seconds=options.seconds)
             with_limit(result.rows, case, max(peaks[dtype].values()))
             rows += [{**row, **identity(options.threads)} for row in result.rows]

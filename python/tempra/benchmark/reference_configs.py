@@ -64,3 +64,38 @@ REFERENCE_CONFIGS = {
         ReferenceConfig("ref-gpt2", 50304, 1),
     )
 }
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """A LLaMA of the sizes of a reference configuration, with fewer key and value heads."""
+
+    name: str
+    counterpart: str
+    kv_heads: int
+
+    def case(self, dtype: str) -> TrainingCase:
+        """Return what a training benchmark measures."""
+        reference = REFERENCE_CONFIGS[self.counterpart]
+        sizes = reference.transformer(dtype)
+        transformer = TransformerConfig.for_family(
+            "llama",
+            vocab_size=reference.vocabulary,
+            width=sizes.width,
+            layers=sizes.layers,
+            heads=sizes.heads,
+            kv_heads=self.kv_heads,
+            context=sizes.context,
+            dtype=dtype,
+        )
+        return TrainingCase(f"train/{self.name}/{dtype}", transformer, reference.batch)
+
+
+LLAMA_CONFIGS = {
+    config.name: config
+    for config in (
+        LlamaConfig("llama-nano", "ref-nano", 2),
+        LlamaConfig("llama-baby", "ref-baby", 2),
+        LlamaConfig("llama-mid", "ref-mid", 4),
+    )
+}

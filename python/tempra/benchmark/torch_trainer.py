@@ -1,4 +1,4 @@
-"""The peer: a GPT in plain PyTorch, as its users write it, fastest attention and fused AdamW.
+"""The peer: GPT and LLaMA in plain PyTorch, as its users write it, with its fused operations.
 
 The one module of the package that imports PyTorch; a process of its own does, when asked to.
 """
@@ -87,13 +87,87 @@ class Gpt(nn.Module):
         return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
 
 
+def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """Return [batch, heads, tokens, head_dim] with rotary positions, halves as pairs."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine.to(x.dtype) + torch.cat((-second, first), dim=-1) * sine.to(x.dtype)
+
+
+class GroupedAttention(nn.Module):
+    """Causal attention with rotary positions, several heads to a key and value head."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.sizes = (config.heads, config.kv_heads, config.kv_heads)
+        self.head_dim = config.head_dim
+        self.qkv = nn.Linear(config.width, sum(self.sizes) * config.head_dim, bias=False)
+        self.output = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+        """Return an array of the shape of `x`, [batch, tokens, width]."""
+        batch, tokens, width = x.shape
+        heads = self.qkv(x).view(batch, tokens, -1, self.head_dim).transpose(1, 2)
+        q, k, v = heads.split(self.sizes, dim=1)
+        mixed = functional.scaled_dot_product_attention(
+            rotate(q, cosine, sine), rotate(k, cosine, sine), v, is_causal=True, enable_gqa=True
+        )
+        return self.output(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class LlamaBlock(nn.Module):
+    """Grouped attention and a SwiGLU feed-forward layer, each behind a norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.attention = GroupedAttention(config)
+        self.feed_forward_norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.gate_up = nn.Linear(config.width, 2 * config.feed_forward, bias=False)
+        self.down = nn.Linear(config.feed_forward, config.width, bias=False)
+
+    def forward(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+        """Return an array of the shape of `x`, [batch, tokens, width]."""
+        x = x + self.attention(self.attention_norm(x), cosine, sine)
+        gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
+        return x + self.down(functional.silu(gate) * up)
+
+
+class Llama(nn.Module):
+    """Pre-norm LLaMA; returns the mean loss."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(config.vocab_size, config.width)
+        self.blocks = nn.ModuleList(LlamaBlock(config) for _ in range(config.layers))
+        self.final_norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.head.weight = self.tokens.weight
+        half = torch.arange(0, config.head_dim, 2) / config.head_dim
+        angles = torch.outer(torch.arange(config.context), config.rope_theta**-half)
+        self.register_buffer("cosine", torch.cat((angles, angles), dim=1).cos())
+        self.register_buffer("sine", torch.cat((angles, angles), dim=1).sin())
+        for parameter in self.parameters():
+            if parameter.dim() >= 2:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss; both are [batch, tokens]."""
+        x = self.tokens(tokens)
+        cosine, sine = self.cosine[: tokens.shape[1]], self.sine[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x, cosine, sine)
+        logits = self.head(self.final_norm(x))
+        return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
 class TorchTrainer:
     """Full training steps: forward, backward, clip, AdamW."""
 
     def __init__(self, config: TransformerConfig, *, compiled: bool, threads: int) -> None:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        self.model: Any = Gpt(config)
+        self.model: Any = Gpt(config) if config.family == "gpt2" else Llama(config)
         decayed = [p for p in self.model.parameters() if p.dim() >= 2]
         others = [p for p in self.model.parameters() if p.dim() < 2]
         self.parameters = decayed + others
