@@ -109,6 +109,17 @@ void bind_linear(py::module_& module) {
         py::arg("x"), py::arg("positions"), py::arg("cosines"), py::arg("sines"), py::kw_only(),
         py::arg("interleaved") = false,
         "x [tokens, heads, head_dim] rotated by position; cosines, sines [positions, d / 2] f32.");
+    module.def(
+        "rotary_qkv",
+        [](const Tensor& qkv, const Tensor& positions, const Tensor& cosines, const Tensor& sines,
+           std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim, bool interleaved) {
+            return rotary_qkv(qkv, positions, cosines, sines, heads, kv_heads, head_dim,
+                              {interleaved});
+        },
+        py::arg("qkv"), py::arg("positions"), py::arg("cosines"), py::arg("sines"), py::kw_only(),
+        py::arg("heads"), py::arg("kv_heads"), py::arg("head_dim"), py::arg("interleaved") = false,
+        "Queries and keys of the packed [tokens, (heads + 2 kv_heads) head_dim] rotated by "
+        "position.");
 }
 
 void bind_attention(py::module_& module) {

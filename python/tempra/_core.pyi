@@ -1376,6 +1376,21 @@ def rotary(
     x [tokens, heads, head_dim] rotated by position; cosines, sines [positions, d / 2] f32.
     """
 
+def rotary_qkv(
+    qkv: Tensor,
+    positions: Tensor,
+    cosines: Tensor,
+    sines: Tensor,
+    *,
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    kv_heads: typing.SupportsInt | typing.SupportsIndex,
+    head_dim: typing.SupportsInt | typing.SupportsIndex,
+    interleaved: bool = False,
+) -> Tensor:
+    """
+    Queries and keys of the packed [tokens, (heads + 2 kv_heads) head_dim] rotated by position.
+    """
+
 def round(x: Tensor) -> Tensor:
     """
     Nearest whole number, ties to even.

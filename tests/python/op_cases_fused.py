@@ -183,6 +183,43 @@ ROTARY = [
 ]
 
 
+def packed_rotary_reference(
+    qkv: np.ndarray, p: np.ndarray, c: np.ndarray, s: np.ndarray, heads: int, kv_heads: int
+) -> np.ndarray:
+    all_heads = heads + 2 * kv_heads
+    result = qkv.reshape(len(qkv), all_heads, qkv.shape[1] // all_heads).copy()
+    result[:, : heads + kv_heads] = references.rotary(result[:, : heads + kv_heads], p, c, s)
+    return result.reshape(qkv.shape)
+
+
+ROTARY += [
+    OpCase(
+        "rotary_qkv",
+        label,
+        lambda x, p, c, s, heads=heads, kv_heads=kv_heads, dim=dim: ops.rotary_qkv(
+            x, p, c, s, heads=heads, kv_heads=kv_heads, head_dim=dim
+        ),
+        lambda x, p, c, s, heads=heads, kv_heads=kv_heads: packed_rotary_reference(
+            x, p, c, s, heads, kv_heads
+        ),
+        (Input((len(positions), (heads + 2 * kv_heads) * dim)),),
+        constants=(
+            positions,
+            np.cos(ANGLES).astype(np.float32),
+            np.sin(ANGLES).astype(np.float32),
+        ),
+        fused=True,
+        large=label == "large",
+    )
+    for label, positions, heads, kv_heads, dim in (
+        ("whole", POSITIONS, 2, 1, 6),
+        ("partial", POSITIONS.astype(np.int32), 6, 3, 9),
+        ("empty", np.zeros(0, np.int64), 2, 2, 6),
+        ("large", np.arange(700) % 12, 8, 2, 6),
+    )
+]
+
+
 def offsets(*lengths: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
 

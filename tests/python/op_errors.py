@@ -277,6 +277,21 @@ CASES = [
     ],
     *[
         ErrorCase(
+            "rotary_qkv",
+            label,
+            lambda x=x, p=p, c=c: ops.rotary_qkv(x, p, c, c, heads=2, kv_heads=1, head_dim=4),
+            ShapeError,
+            words,
+        )
+        for label, x, p, c, words in (
+            ("dimensions", f(2, 4, 4), i(0, 1), f(3, 2), ("[2, 4, 4]",)),
+            ("columns", f(2, 12), i(0, 1), f(3, 2), ("[2, 12]", "(2 + 2 * 1) * 4")),
+            ("positions", f(2, 16), i(0), f(3, 2), ("rotary_qkv", "[1]")),
+            ("width", f(2, 16), i(0, 1), f(3, 3), ("[3, 3]",)),
+        )
+    ],
+    *[
+        ErrorCase(
             "attention",
             label,
             lambda q=q, k=k, v=v, options=options: ops.attention(q, k, v, **options),

@@ -55,7 +55,9 @@ class SelfAttention(Module):
         """Attend; `residual` is added to the result. With a cache, x continues one sequence."""
         rotary = self._rotary[0]
         qkv = self.qkv(x)
-        if cache is None and rotary is None:
+        if cache is None:
+            if rotary is not None:
+                qkv = rotary.packed(qkv, positions, self.heads, self.kv_heads)
             mixed = _core.attention_qkv(
                 qkv,
                 offsets,
@@ -70,15 +72,5 @@ class SelfAttention(Module):
         q, k, v = _core.split(heads, [self.heads, self.kv_heads, self.kv_heads], 1)
         if rotary is not None:
             q, k = rotary(q, positions), rotary(k, positions)
-        if cache is None:
-            mixed = _core.attention(
-                q,
-                k,
-                v,
-                offsets_q=offsets,
-                offsets_k=offsets,
-                dropout_probability=self.dropout if self.training else 0.0,
-            )
-        else:
-            mixed = _core.attention(q, *cache.append(k, v))
+        mixed = _core.attention(q, *cache.append(k, v))
         return self.output(mixed.reshape(tokens, self.heads * self.head_dim), residual=residual)

@@ -24,3 +24,15 @@ class RotaryTables(Module):
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rotate x [tokens, heads, head_dim] by the angles of positions [tokens]."""
         return _core.rotary(x, positions, self.cosines, self.sines)
+
+    def packed(self, qkv: Tensor, positions: Tensor, heads: int, kv_heads: int) -> Tensor:
+        """Rotate queries and keys of [tokens, (heads + 2 kv_heads) head_dim], as they lie."""
+        return _core.rotary_qkv(
+            qkv,
+            positions,
+            self.cosines,
+            self.sines,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=2 * self.cosines.shape[1],
+        )

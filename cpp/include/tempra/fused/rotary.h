@@ -14,4 +14,10 @@ struct RotaryOptions {
 [[nodiscard]] Tensor rotary(const Tensor& x, const Tensor& positions, const Tensor& cosines,
                             const Tensor& sines, const RotaryOptions& options = {});
 
+// The same for queries and keys of the packed buffer [tokens, (heads + 2 kv_heads) * head_dim] that
+// attention_qkv reads; values are passed through.
+[[nodiscard]] Tensor rotary_qkv(const Tensor& qkv, const Tensor& positions, const Tensor& cosines,
+                                const Tensor& sines, std::int64_t heads, std::int64_t kv_heads,
+                                std::int64_t head_dim, const RotaryOptions& options = {});
+
 }  // namespace tempra
