@@ -228,13 +228,10 @@ template <class T, class C, class S>
 bool multiply_small(const Product<T, C>& p, const S* b, bool serial) {
     const Epilogue<T, C>& e = p.epilogue;
     if (p.m <= kDotRows && ((p.b.row_stride == 1 && p.a.column_stride == 1) || p.k <= 1)) {
-        const std::int64_t width = p.n >= 16 * kDotColumns ? kDotColumns : kDotColumns / 4;
-        run(serial, ceil_divide(p.n, width), 1, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t chunk = begin; chunk < end; ++chunk) {
-                const std::int64_t column = chunk * width;
-                small_product_dots<T, C, S>(e, p.a.data, p.a.row_stride, b, p.b.column_stride, p.m,
-                                            p.k, column, smaller(width, p.n - column));
-            }
+        const std::int64_t width = dot_task_columns(p.m, p.n, num_threads());
+        run(serial, p.n, width, [&](std::int64_t column, std::int64_t end) {
+            small_product_dots<T, C, S>(e, p.a.data, p.a.row_stride, b, p.b.column_stride, p.m, p.k,
+                                        column, end - column);
         });
         return true;
     }

@@ -3,11 +3,16 @@
 // Such a product does little with each weight, so that packing b would take longer than what it
 // saves: b is streamed from where it lies. Two forms:
 //   dots     b k-contiguous (W [n, k]): a few rows of W, in L1, against all rows of a in groups of
-//            equal size that fit the registers; vectors along k, one horizontal sum per result
+//            equal size that fit the registers; vectors along k, one horizontal sum per result. The
+//            rows of W that are read together lie far apart: each is a stream of its own that runs
+//            through memory in order. Read from within one page they come at half the rate, because
+//            no prefetcher makes sense of them.
 //   rows     b column-contiguous: a few rows of b scaled and added to sums of kRowColumns columns
 //            held in L1; vectors along n
 // Bytes: b once, a once per task (it stays in cache), c once. Tasks own columns of c, so threads
-// share nothing and the number of them changes nothing.
+// share nothing. Each result is a sum of its own in order of k, so that neither the cut into tasks
+// (which follows the number of threads: long streams matter more than balance) nor the number of
+// rows changes it.
 #pragma once
 
 #include "kernels/gemm_epilogue.h"
@@ -21,7 +26,9 @@ namespace tempra::cpu::TEMPRA_ISA {
 inline constexpr int kDotRows = 48;
 template <class T>
 inline constexpr int kScaledRows = __is_same(Packed<T>, Arithmetic<T>) ? 32 : 10;
-inline constexpr std::int64_t kDotColumns = 64;
+inline constexpr std::int64_t kDotColumnStep = 16;
+inline constexpr std::int64_t kDotColumns = 512;  // at most, per task
+inline constexpr std::int64_t kDotSums = 4096;    // rows x columns of a task
 inline constexpr std::int64_t kRowColumns = 256;
 
 namespace gemm_detail {
@@ -62,18 +69,21 @@ struct DotArithmetic<bfloat16> {
 };
 #endif
 
-// out[i * out_stride + j] = sum over k of a[i, k] * b[j, k], i < kRows, j < kColumns.
+// out[i * out_stride + j * apart] = sum over k of a[i, k] * b[j * apart, k], i < kRows,
+// j < kColumns.
 template <class T, class S, int kRows, int kColumns>
 inline void dot_tile(const T* a, std::int64_t a_stride, const S* b, std::int64_t b_stride,
-                     std::int64_t k, Arithmetic<T>* out, std::int64_t out_stride) {
+                     std::int64_t k, std::int64_t apart, Arithmetic<T>* out,
+                     std::int64_t out_stride) {
     using Math = DotArithmetic<T>;
     using A = Arithmetic<T>;
     Vec<A> sums[kRows][kColumns] = {};
+    const std::int64_t stream = apart * b_stride;
     std::int64_t p = 0;
     for (; p + Math::kElements <= k; p += Math::kElements) {
         typename Math::Operand w[kColumns];
 #pragma GCC unroll 4
-        for (int j = 0; j < kColumns; ++j) w[j] = Math::read(b + j * b_stride + p);
+        for (int j = 0; j < kColumns; ++j) w[j] = Math::read(b + j * stream + p);
 #pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) {
             const typename Math::Operand x = Math::read(a + i * a_stride + p);
@@ -87,14 +97,16 @@ inline void dot_tile(const T* a, std::int64_t a_stride, const S* b, std::int64_t
             const typename Math::Operand x = Math::read_partial(a + i * a_stride + p, k - p);
 #pragma GCC unroll 4
             for (int j = 0; j < kColumns; ++j) {
-                Math::multiply_add(sums[i][j], x, Math::read_partial(b + j * b_stride + p, k - p));
+                Math::multiply_add(sums[i][j], x, Math::read_partial(b + j * stream + p, k - p));
             }
         }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-        for (int j = 0; j < kColumns; ++j) out[i * out_stride + j] = sum_lanes<A>(sums[i][j]);
+        for (int j = 0; j < kColumns; ++j) {
+            out[i * out_stride + j * apart] = sum_lanes<A>(sums[i][j]);
+        }
     }
 }
 
@@ -109,9 +121,10 @@ inline constexpr int kDotTileColumns = 4;
 // The dot tile of `rows` (1 to kDotTileRows) and kColumns columns.
 template <class T, class S, int kColumns>
 inline void dot_rows(std::int64_t rows, const T* a, std::int64_t a_stride, const S* b,
-                     std::int64_t b_stride, std::int64_t k, Arithmetic<T>* out) {
+                     std::int64_t b_stride, std::int64_t k, std::int64_t apart, Arithmetic<T>* out,
+                     std::int64_t out_stride) {
     using Function = void (*)(const T*, std::int64_t, const S*, std::int64_t, std::int64_t,
-                              Arithmetic<T>*, std::int64_t);
+                              std::int64_t, Arithmetic<T>*, std::int64_t);
     static constexpr Function kFunctions[kDotTileRows] = {
         dot_tile<T, S, 1, kColumns>,
         dot_tile<T, S, 2, kColumns>,
@@ -122,7 +135,7 @@ inline void dot_rows(std::int64_t rows, const T* a, std::int64_t a_stride, const
         dot_tile<T, S, 6, kColumns>,
 #endif
     };
-    kFunctions[rows - 1](a, a_stride, b, b_stride, k, out, kDotColumns);
+    kFunctions[rows - 1](a, a_stride, b, b_stride, k, apart, out, out_stride);
 }
 
 // sums[i, j] += sum over kCount rows r of a[i, r] * b[r, j]; `ahead`: elements to prefetch at.
@@ -159,15 +172,29 @@ inline void add_scaled_rows(const T* a, std::int64_t a_row_stride, std::int64_t 
 
 }  // namespace gemm_detail
 
-// Columns [column, column + columns) of c, columns <= kDotColumns; a and b k-contiguous.
+// Columns of c in one task. Very few rows are bound by memory, where long streams count: an equal
+// part for each thread, unless that exceeds kDotColumns. More are bound by arithmetic, where
+// balance counts.
+inline std::int64_t dot_task_columns(std::int64_t m, std::int64_t n, std::int64_t threads) {
+    if (m * kDotColumns > kDotSums) return n >= 1024 ? 64 : kDotColumnStep;
+    const std::int64_t largest = kDotColumns * threads;
+    const std::int64_t tasks = (n + largest - 1) / largest * threads;
+    const std::int64_t columns = (n + tasks - 1) / tasks;
+    return (columns + kDotColumnStep - 1) / kDotColumnStep * kDotColumnStep;
+}
+
+// Columns [column, column + columns) of c, m * columns rounded up to vectors <= kDotSums; a and b
+// k-contiguous.
 template <class T, class C, class S>
 void small_product_dots(const Epilogue<T, C>& e, const T* a, std::int64_t a_stride, const S* b,
                         std::int64_t b_stride, std::int64_t m, std::int64_t k, std::int64_t column,
                         std::int64_t columns) {
+    using A = Arithmetic<T>;
     using gemm_detail::kDotTileColumns;
+    alignas(64) A sums[kDotSums];
+    const std::int64_t stride = (columns + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
     // The tail of a row is read as a vector, so nothing in it may be left unset.
-    alignas(64) Arithmetic<T> sums[kDotRows * kDotColumns];
-    std::memset(sums, 0, static_cast<std::size_t>(m * kDotColumns) * sizeof(sums[0]));
+    for (std::int64_t i = 0; i < m; ++i) store<A>(sums + (i + 1) * stride - kLanes<A>, Vec<A>{});
     const std::int64_t groups = (m + gemm_detail::kDotTileRows - 1) / gemm_detail::kDotTileRows;
     const auto each_group = [&](const auto& multiply) {
         for (std::int64_t group = 0; group < groups; ++group) {
@@ -175,22 +202,22 @@ void small_product_dots(const Epilogue<T, C>& e, const T* a, std::int64_t a_stri
             multiply(row, (group + 1) * m / groups - row);
         }
     };
-    std::int64_t j = 0;
-    for (; j + kDotTileColumns <= columns; j += kDotTileColumns) {
+    const std::int64_t apart = columns / kDotTileColumns;
+    for (std::int64_t j = 0; j < apart; ++j) {
         each_group([&](std::int64_t row, std::int64_t rows) {
             gemm_detail::dot_rows<T, S, kDotTileColumns>(rows, a + row * a_stride, a_stride,
                                                          b + (column + j) * b_stride, b_stride, k,
-                                                         sums + row * kDotColumns + j);
+                                                         apart, sums + row * stride + j, stride);
         });
     }
-    for (; j < columns; ++j) {
+    for (std::int64_t j = apart * kDotTileColumns; j < columns; ++j) {
         each_group([&](std::int64_t row, std::int64_t rows) {
             gemm_detail::dot_rows<T, S, 1>(rows, a + row * a_stride, a_stride,
-                                           b + (column + j) * b_stride, b_stride, k,
-                                           sums + row * kDotColumns + j);
+                                           b + (column + j) * b_stride, b_stride, k, 0,
+                                           sums + row * stride + j, stride);
         });
     }
-    finish_tile<T, C>(e, sums, kDotColumns, nullptr, 0, 0, m, column, columns);
+    finish_tile<T, C>(e, sums, stride, nullptr, 0, 0, m, column, columns);
 }
 
 // Columns [column, column + columns) of c, columns <= kRowColumns; b column-contiguous, a any.
