@@ -29,6 +29,7 @@ void bind_random(py::module_& module);
 void bind_fused(py::module_& module);
 void bind_autograd(py::module_& module);
 void bind_cuda(py::module_& module);
+void bind_decoder(py::module_& module);
 void bind_optim(py::module_& module);
 void bind_gradient_clipping(py::module_& module);
 void bind_runtime(py::module_& module);

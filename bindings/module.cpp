@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, module) {
     tempra::python::bind_reductions(module);
     tempra::python::bind_random(module);
     tempra::python::bind_fused(module);
+    tempra::python::bind_decoder(module);
     tempra::python::bind_autograd(module);
     tempra::python::bind_optim(module);
     tempra::python::bind_gradient_clipping(module);

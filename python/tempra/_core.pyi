@@ -287,6 +287,65 @@ class Generator:
         Dict of seed, step, ordinal and row_offset.
         """
 
+class DecoderNorm:
+    """
+    A normalisation as a decoder runs it.
+    """
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex,
+        rms: bool,
+    ) -> None: ...
+
+class DecoderBlock:
+    """
+    A transformer block's parameters as a decoder reads them.
+    """
+    def __init__(
+        self,
+        *,
+        heads: typing.SupportsInt | typing.SupportsIndex,
+        kv_heads: typing.SupportsInt | typing.SupportsIndex,
+        attention_norm: DecoderNorm,
+        feed_forward_norm: DecoderNorm,
+        qkv_weights: collections.abc.Sequence[Tensor],
+        qkv_biases: collections.abc.Sequence[Tensor],
+        output_weight: Tensor,
+        output_bias: Tensor | None,
+        rotary: tuple[Tensor, Tensor] | None,
+        up_weights: collections.abc.Sequence[Tensor],
+        up_biases: collections.abc.Sequence[Tensor],
+        activation: str,
+        down_weight: Tensor,
+        down_bias: Tensor | None,
+    ) -> None: ...
+
+class Decoder:
+    """
+    One sequence in progress: blocks and what they keep.
+    """
+    def __init__(
+        self,
+        blocks: collections.abc.Sequence[DecoderBlock],
+        capacity: typing.SupportsInt | typing.SupportsIndex,
+        dtype: DType | str,
+    ) -> None: ...
+    def clear(self) -> None:
+        """
+        Forget all tokens; the memory is kept.
+        """
+    def run(self, x: Tensor) -> Tensor:
+        """
+        Read further tokens: [tokens, width] -> [tokens, width].
+        """
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+
 class no_grad:
     """
     Context in which operations are not recorded.

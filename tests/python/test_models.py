@@ -135,7 +135,7 @@ def test_the_cache_gives_the_logits_of_the_whole_sequence(config: TransformerCon
     model = Transformer(config, seed=7)
     tokens = [3, 1, 4, 1, 5, 9, 2, 6]
     whole = logits_of(model, tokens, [0, 8])
-    cache = KeyValueCache(config)
+    cache = KeyValueCache(model)
     parts = []
     with tempra.no_grad():
         for start, stop in ((0, 3), (3, 4), (4, 8)):
@@ -145,11 +145,36 @@ def test_the_cache_gives_the_logits_of_the_whole_sequence(config: TransformerCon
                     _core.from_numpy(np.asarray(tokens[start:stop], dtype=np.int32)),
                     _core.from_numpy(np.asarray([0, count], dtype=np.int32)),
                     _core.from_numpy(np.arange(start, stop, dtype=np.int32)),
-                    list(cache.layers),
+                    cache,
                 ).numpy()
             )
     assert cache.length == 8
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
+def test_the_cache_takes_no_more_than_it_holds() -> None:
+    model = Transformer(config_of("gpt2"), seed=7)
+    cache = KeyValueCache(model, capacity=4)
+    x = _core.zeros((3, model.config.width))
+    cache.run(x)
+    with pytest.raises(tempra.ShapeError, match="3 tokens held and 3 to add exceed the 4"):
+        cache.run(x)
+    assert cache.length == 3
+    cache.clear()
+    assert (cache.length, cache.capacity) == (0, 4)
+    with pytest.raises(tempra.DtypeError, match="decoder: x has dtype bf16, the cache f32"):
+        cache.run(x.to("bf16"))
+
+
+def test_the_cache_sees_parameters_change() -> None:
+    model = Transformer(config_of("gpt2"), seed=7)
+    cache = KeyValueCache(model)
+    x = _core.ones((1, model.config.width))
+    before = cache.run(x).numpy().copy()
+    cache.clear()
+    with tempra.no_grad():
+        model.parameters()[-3].fill_(0.5)
+    assert not np.array_equal(cache.run(x).numpy(), before)
 
 
 @every_config

@@ -26,6 +26,7 @@
 #include "tempra/dtype.h"
 #include "tempra/error.h"
 #include "tempra/fused/attention.h"
+#include "tempra/fused/decoder.h"
 #include "tempra/fused/embedding.h"
 #include "tempra/fused/linear.h"
 #include "tempra/fused/linear_cross_entropy.h"

@@ -68,7 +68,7 @@ def _generate(model: Transformer, tokens: list[int], options: GenerationOptions)
     was_training = model.training
     model.eval()
     try:
-        cache = KeyValueCache(model.config)
+        cache = KeyValueCache(model)
         generator = np.random.Generator(np.random.Philox(options.seed))
         pending = tokens[-model.config.context :]
         for _ in range(options.max_tokens):
@@ -96,7 +96,7 @@ def _next_logits(
             _core.from_numpy(np.asarray(pending, dtype=np.int32)),
             _core.from_numpy(np.asarray([0, count], dtype=np.int32)),
             _core.from_numpy(np.arange(start, start + count, dtype=np.int32)),
-            list(cache.layers),
+            cache,
         )
         last = hidden.narrow(0, count - 1, 1)
         logits: NDArray[np.float32] = _core.linear(last, model.head_weight).to("f32").numpy()[0]
@@ -111,24 +111,40 @@ def choose_token(
 ) -> int:
     """Return the next token for logits [vocabulary]."""
     scores = logits.astype(np.float64)
-    if not np.isfinite(scores).any() or np.isnan(scores).any():
-        raise ShapeError("generate: the model's output is not finite; its weights may be damaged")
     if options.repetition_penalty != 1.0:
         # Dividing the odds lowers the chance whatever the logit's sign; scaling would not.
         known = np.unique(np.asarray(seen, dtype=np.int64))
         scores[known] -= np.log(options.repetition_penalty)
+    likeliest = int(scores.argmax())  # a NaN counts as the largest
+    if not np.isfinite(scores[likeliest]):
+        raise ShapeError("generate: the model's output is not finite; its weights may be damaged")
     if options.temperature == 0.0:
-        return int(scores.argmax())
-    scores = scores / options.temperature
-    order = np.argsort(-scores, kind="stable")
+        return likeliest
+    odds = np.exp((scores - scores[likeliest]) / options.temperature)
+    tokens = np.arange(len(odds))
     if options.top_k:
-        order = order[: options.top_k]
-    probabilities = np.exp(scores[order] - scores[order[0]])
-    probabilities /= probabilities.sum()
+        tokens = _largest(odds, options.top_k)
     if options.top_p < 1.0:
-        # The token that reaches top_p is kept, so at least one is.
-        kept = int(np.searchsorted(np.cumsum(probabilities), options.top_p)) + 1
-        order, probabilities = order[:kept], probabilities[:kept]
-        probabilities /= probabilities.sum()
-    drawn = int(np.searchsorted(np.cumsum(probabilities), generator.random(), side="right"))
-    return int(order[min(drawn, len(order) - 1)])
+        tokens = tokens[_reaching(odds[tokens], options.top_p)]
+    sums = np.cumsum(odds[tokens])
+    drawn = int(np.searchsorted(sums, generator.random() * sums[-1], side="right"))
+    return int(tokens[min(drawn, len(tokens) - 1)])
+
+
+def _largest(odds: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Return the indices of the `count` largest, falling, equal ones by index."""
+    candidates = np.arange(len(odds))
+    if count < len(odds):
+        candidates = np.flatnonzero(odds >= np.partition(odds, -count)[-count])
+    return candidates[np.argsort(-odds[candidates], kind="stable")][:count]
+
+
+def _reaching(odds: NDArray[np.float64], share: float) -> NDArray[np.intp]:
+    """Return the indices of the fewest largest that together reach a share of the sum."""
+    wanted, count = share * odds.sum(), 64
+    while True:
+        tokens = _largest(odds, count)
+        sums = np.cumsum(odds[tokens])
+        if sums[-1] >= wanted or count >= len(odds):
+            return tokens[: int(np.searchsorted(sums, wanted)) + 1]
+        count *= 16

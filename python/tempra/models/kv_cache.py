@@ -2,50 +2,44 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tempra import _core
-from tempra._core import ShapeError, Tensor
-from tempra.models.transformer_config import TransformerConfig
+from tempra._core import Tensor
 
-
-class LayerCache:
-    """Keys and values of one layer: [capacity, kv_heads, head_dim] each, filled from the front."""
-
-    def __init__(self, capacity: int, kv_heads: int, head_dim: int, dtype: _core.DType) -> None:
-        self._keys = _core.empty((capacity, kv_heads, head_dim), dtype)
-        self._values = _core.empty((capacity, kv_heads, head_dim), dtype)
-        self.length = 0
-
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add [tokens, kv_heads, head_dim] of each; return views of all so far."""
-        count, capacity = keys.shape[0], self._keys.shape[0]
-        if self.length + count > capacity:
-            raise ShapeError(
-                f"cache: {self.length} tokens held and {count} to add exceed the {capacity} of the "
-                "context"
-            )
-        self._keys.narrow(0, self.length, count).copy_(keys)
-        self._values.narrow(0, self.length, count).copy_(values)
-        self.length += count
-        return self._keys.narrow(0, 0, self.length), self._values.narrow(0, 0, self.length)
+if TYPE_CHECKING:
+    from tempra.models.transformer import Transformer
 
 
 class KeyValueCache:
-    """The caches of all layers for one sequence; to be used inside no_grad()."""
+    """One sequence that a model reads, with the keys and values of all its blocks.
 
-    def __init__(self, config: TransformerConfig, capacity: int | None = None) -> None:
-        size = config.context if capacity is None else capacity
-        dtype = _core.DType(config.dtype)
-        self.capacity = size
-        self.layers = [
-            LayerCache(size, config.kv_heads, config.head_dim, dtype) for _ in range(config.layers)
-        ]
+    Made for the parameters the model has now: they are shared, so that training them shows, but a
+    model whose matrices are moved afterwards (`place_matrices`) needs a new cache. What it reads is
+    not recorded for autograd, and there is no dropout.
+    """
+
+    def __init__(self, model: Transformer, capacity: int | None = None) -> None:
+        size = model.config.context if capacity is None else capacity
+        self._decoder = _core.Decoder(model.decoder_blocks(), size, model.dtype)
+
+    def run(self, x: Tensor) -> Tensor:
+        """Run all blocks over further tokens [tokens, width], which the cache then holds.
+
+        Raises ShapeError when there is no room for them.
+        """
+        return self._decoder.run(x)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens there is room for."""
+        return self._decoder.capacity
 
     @property
     def length(self) -> int:
         """Tokens held."""
-        return self.layers[0].length
+        return self._decoder.length
 
     def clear(self) -> None:
         """Forget all tokens; the memory is kept."""
-        for layer in self.layers:
-            layer.length = 0
+        self._decoder.clear()

@@ -14,6 +14,7 @@ import numpy as np
 from tempra import _core
 from tempra._core import DType, Tensor
 from tempra.models import hugging_face
+from tempra.models.kv_cache import KeyValueCache
 from tempra.models.transformer_config import TransformerConfig
 from tempra.nn import (
     Dropout,
@@ -28,7 +29,6 @@ from tempra.nn import (
     SelfAttention,
     SwigluFeedForward,
 )
-from tempra.nn.attention import KeyValueStore
 from tempra.nn.init import normal_
 
 
@@ -62,6 +62,13 @@ def _norm(config: TransformerConfig) -> Module:
     return RmsNorm(config.width, epsilon=config.norm_epsilon)
 
 
+def _decoder_norm(norm: Module) -> _core.DecoderNorm:
+    if isinstance(norm, LayerNorm):
+        return _core.DecoderNorm(norm.weight, norm.bias, epsilon=norm.epsilon, rms=False)
+    assert isinstance(norm, RmsNorm)
+    return _core.DecoderNorm(norm.weight, epsilon=norm.epsilon, rms=True)
+
+
 class TransformerBlock(Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)): pre-norm."""
 
@@ -83,18 +90,43 @@ class TransformerBlock(Module):
             self.feed_forward = SwigluFeedForward(config.width, config.feed_forward)
         self.dropout = Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, offsets: Tensor, positions: Tensor, cache: KeyValueStore | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, offsets: Tensor, positions: Tensor) -> Tensor:
         """Transform x [tokens, width]."""
         if self.training and self.dropout.probability > 0.0:
             normed = self.attention_norm(x)
-            x = x + self.dropout(self.attention(normed, offsets, positions, cache=cache))
+            x = x + self.dropout(self.attention(normed, offsets, positions))
             return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         # The residual is added where the last product of each half is stored.
         normed = self.attention_norm(x)
-        x = self.attention(normed, offsets, positions, residual=x, cache=cache)
+        x = self.attention(normed, offsets, positions, residual=x)
         return self.feed_forward(self.feed_forward_norm(x), residual=x)
+
+    def decoder_block(self) -> _core.DecoderBlock:
+        """Return the parameters, shared, as decoding with a cache reads them."""
+        attention, feed_forward = self.attention, self.feed_forward
+        rotary = attention.rotary
+        if isinstance(feed_forward, SwigluFeedForward):
+            up_weights, up_biases = feed_forward.gate_up.weights, feed_forward.gate_up.biases
+        else:
+            assert isinstance(feed_forward, GeluFeedForward)
+            up_weights = [feed_forward.up.weight]
+            up_biases = [] if feed_forward.up.bias is None else [feed_forward.up.bias]
+        return _core.DecoderBlock(
+            heads=attention.heads,
+            kv_heads=attention.kv_heads,
+            attention_norm=_decoder_norm(self.attention_norm),
+            feed_forward_norm=_decoder_norm(self.feed_forward_norm),
+            qkv_weights=attention.qkv.weights,
+            qkv_biases=attention.qkv.biases,
+            output_weight=attention.output.weight,
+            output_bias=attention.output.bias,
+            rotary=None if rotary is None else (rotary.cosines, rotary.sines),
+            up_weights=up_weights,
+            up_biases=up_biases,
+            activation="none" if len(up_weights) == 2 else "gelu_tanh",
+            down_weight=feed_forward.down.weight,
+            down_bias=feed_forward.down.bias,
+        )
 
 
 class Transformer(Module):
@@ -144,18 +176,23 @@ class Transformer(Module):
         tokens: Tensor,
         offsets: Tensor,
         positions: Tensor,
-        caches: list[Any] | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Return the last layer's normed output [tokens, width] of packed tokens [tokens]."""
+        """Return the last layer's normed output [tokens, width] of packed tokens [tokens].
+
+        With a cache the tokens continue its one sequence, whatever `offsets` says.
+        """
         x = self.token_embedding(tokens, self.dtype)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions, self.dtype)
         x = self.embedding_dropout(x)
-        for index, block in enumerate(self.blocks):
-            if self.recompute and caches is None:
+        if cache is not None:
+            return self.final_norm(cache.run(x))
+        for block in self.blocks:
+            if self.recompute:
                 x = _core.recompute(_bound(block, offsets, positions), x)
             else:
-                x = block(x, offsets, positions, caches[index] if caches is not None else None)
+                x = block(x, offsets, positions)
         return self.final_norm(x)
 
     @property
@@ -163,15 +200,21 @@ class Transformer(Module):
         """The matrix [vocabulary, width] that turns hidden states into logits."""
         return self.token_embedding.weight if self.head is None else self.head.weight
 
+    def decoder_blocks(self) -> list[_core.DecoderBlock]:
+        """Return the blocks' parameters, shared, as decoding with a cache reads them."""
+        return [
+            block.decoder_block() for block in self.blocks if isinstance(block, TransformerBlock)
+        ]
+
     def forward(
         self,
         tokens: Tensor,
         offsets: Tensor,
         positions: Tensor,
-        caches: list[Any] | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
         """Return logits [tokens, vocabulary]."""
-        return _core.linear(self.hidden(tokens, offsets, positions, caches), self.head_weight)
+        return _core.linear(self.hidden(tokens, offsets, positions, cache), self.head_weight)
 
     def loss(self, batch: TokenBatch, reduction: str = "sum", *, deferred: bool = False) -> Tensor:
         """Return the cross-entropy of the batch's labels, summed over those that are trained.

@@ -1,22 +1,12 @@
-"""Self-attention over packed sequences, with grouped-query heads and a key/value cache."""
+"""Self-attention over packed sequences, with grouped-query heads."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 from tempra import _core
 from tempra._core import Tensor
 from tempra.nn.linear import Linear, LinearGroup
 from tempra.nn.module import Module
 from tempra.nn.rotary import RotaryTables
-
-
-class KeyValueStore(Protocol):
-    """Where one layer keeps the keys and values of the tokens it has seen."""
-
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add [tokens, kv_heads, head_dim] of each; return all so far."""
-        ...
 
 
 class SelfAttention(Module):
@@ -43,6 +33,11 @@ class SelfAttention(Module):
         # Shared by all layers, so not part of this module.
         self._rotary = (rotary,)
 
+    @property
+    def rotary(self) -> RotaryTables | None:
+        """The angles that positions are rotated by, if they are."""
+        return self._rotary[0]
+
     def forward(
         self,
         x: Tensor,
@@ -50,27 +45,17 @@ class SelfAttention(Module):
         positions: Tensor,
         *,
         residual: Tensor | None = None,
-        cache: KeyValueStore | None = None,
     ) -> Tensor:
-        """Attend; `residual` is added to the result. With a cache, x continues one sequence."""
-        rotary = self._rotary[0]
+        """Attend; `residual` is added to the result."""
         qkv = self.qkv(x)
-        if cache is None:
-            if rotary is not None:
-                qkv = rotary.packed(qkv, positions, self.heads, self.kv_heads)
-            mixed = _core.attention_qkv(
-                qkv,
-                offsets,
-                heads=self.heads,
-                kv_heads=self.kv_heads,
-                head_dim=self.head_dim,
-                dropout_probability=self.dropout if self.training else 0.0,
-            )
-            return self.output(mixed, residual=residual)
-        tokens = qkv.shape[0]
-        heads = qkv.reshape(tokens, self.heads + 2 * self.kv_heads, self.head_dim)
-        q, k, v = _core.split(heads, [self.heads, self.kv_heads, self.kv_heads], 1)
-        if rotary is not None:
-            q, k = rotary(q, positions), rotary(k, positions)
-        mixed = _core.attention(q, *cache.append(k, v))
-        return self.output(mixed.reshape(tokens, self.heads * self.head_dim), residual=residual)
+        if self.rotary is not None:
+            qkv = self.rotary.packed(qkv, positions, self.heads, self.kv_heads)
+        mixed = _core.attention_qkv(
+            qkv,
+            offsets,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            dropout_probability=self.dropout if self.training else 0.0,
+        )
+        return self.output(mixed, residual=residual)

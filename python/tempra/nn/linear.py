@@ -40,8 +40,16 @@ class LinearGroup(Module):
             for name, size in outputs.items():
                 setattr(self, f"{name}_bias", Parameter(_core.zeros((size,))))
 
+    @property
+    def weights(self) -> list[Parameter]:
+        """The matrices, in order."""
+        return [getattr(self, f"{name}_weight") for name in self._names]
+
+    @property
+    def biases(self) -> list[Parameter]:
+        """The biases, in order; none where the maps have none."""
+        return [getattr(self, f"{name}_bias") for name in self._names] if self._has_bias else []
+
     def forward(self, x: Tensor) -> Tensor:
         """Map x by every member of the group."""
-        weights = [getattr(self, f"{name}_weight") for name in self._names]
-        biases = [getattr(self, f"{name}_bias") for name in self._names] if self._has_bias else None
-        return _core.linear_group(x, weights, biases)
+        return _core.linear_group(x, self.weights, self.biases)

@@ -1,0 +1,64 @@
+// Running a decoder-only transformer token after token: blocks with their keys and values kept.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tempra/activation.h"
+#include "tempra/tensor.h"
+
+namespace tempra {
+
+// x normalised, times weight, plus bias where there is one. `rms`: rms_norm, else layer_norm.
+struct DecoderNorm {
+    bool rms = true;
+    Tensor weight, bias;  // [width]
+    double epsilon = 1e-5;
+};
+
+// y = x + attention(norm(x)); y + feed_forward(norm(y)). Weights [out, in] and biases [out] as
+// linear takes them; biases are empty or one per weight.
+struct DecoderBlock {
+    std::int64_t heads = 1, kv_heads = 1;
+    DecoderNorm attention_norm, feed_forward_norm;
+    std::vector<Tensor> qkv_weights, qkv_biases;  // q, k, v
+    Tensor output_weight, output_bias;
+    Tensor cosines, sines;  // as rotary takes them; undefined: q and k are not rotated
+    // One: down(activation(up(x))). Two, gate and up: down(silu(gate(x)) * up(x)).
+    std::vector<Tensor> up_weights, up_biases;
+    Activation activation = Activation::none;
+    Tensor down_weight, down_bias;
+};
+
+// One sequence in progress: blocks, and the keys and values of the tokens they have read.
+class Decoder {
+  public:
+    // Room for `capacity` tokens, of the dtype activations will have. The parameters are shared,
+    // not copied. ShapeError or DtypeError where they do not fit one another.
+    Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype);
+
+    // Reads further tokens: x [tokens, width] -> the last block's output, of the same shape and
+    // dtype. Records nothing for autograd. ShapeError when the cache has no room for them.
+    [[nodiscard]] Tensor run(const Tensor& x);
+
+    [[nodiscard]] std::int64_t length() const { return length_; }
+    [[nodiscard]] std::int64_t capacity() const { return capacity_; }
+    // Forgets all tokens; the memory is kept.
+    void clear() { length_ = 0; }
+
+  private:
+    struct Cache {
+        Tensor keys, values;  // [capacity, kv_heads, head_dim], filled from the front
+    };
+
+    [[nodiscard]] Tensor attend(const DecoderBlock& block, const Cache& cache, const Tensor& x,
+                                const Tensor& positions) const;
+
+    std::vector<DecoderBlock> blocks_;
+    std::vector<Cache> caches_;
+    std::int64_t capacity_;
+    std::int64_t length_ = 0;
+    DType dtype_;
+};
+
+}  // namespace tempra
