@@ -97,7 +97,12 @@ def main() -> None:
         for dtype in options.dtypes
     ]
     columns = {"case": "case", "unit": "unit", "rate": "rate", "spread": "spread"}
-    columns |= {"limit": "limit", "limit_share": "of limit", "limit_reader": "by", "weight_bytes": "weights MB"}
+    columns |= {
+        "limit": "limit",
+        "limit_share": "of limit",
+        "limit_reader": "by",
+        "weight_bytes": "weights MB",
+    }
     print_table(rows, {**columns, "peak_bytes": "peak MB"})
     append_rows(options.output, rows)
 
