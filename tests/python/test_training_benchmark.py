@@ -142,7 +142,7 @@ def test_an_interruption_ends_the_workers(fakes, monkeypatch):
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_benchmark, "_sample", interrupted)
+    monkeypatch.setattr(training_benchmark, "sample_in_turns", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure_case(NANO, ["tempra", "torch-eager"], 2, seconds=0)
     assert sorted(fakes.killed) == ["tempra", "torch-eager"]
@@ -223,5 +223,15 @@ def test_nothing_imports_pytorch_before_it_is_asked_for():
     program = (
         "import sys; import tempra.cli.bench, tempra.benchmark.machine_benchmark; "
         "import tempra.benchmark.training_worker; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_worker_of_pytorch_carries_nothing_of_ours():
+    import subprocess
+
+    program = (
+        "import sys; import tempra.benchmark.training_worker; "
+        "assert not {'pydantic', 'tempra.models'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from tempra.benchmark.tempra_trainer import TokenArray
-from tempra.models import TransformerConfig
+if TYPE_CHECKING:  # nothing of ours is to count as PyTorch's memory
+    from tempra.benchmark.tempra_trainer import TokenArray
+    from tempra.models import TransformerConfig
 
 
 class Attention(nn.Module):

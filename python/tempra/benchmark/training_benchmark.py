@@ -72,7 +72,7 @@ def measure_case(
             started = time.monotonic()
             worker = stack.enter_context(WorkerProcess(library, case, threads, environment))
             try:
-                step_seconds[library] = _warm_up(worker, until)
+                step_seconds[library] = warm_up(worker, until)
             except WorkerError as error:
                 worker.kill()
                 if library == "tempra":
@@ -82,15 +82,16 @@ def measure_case(
             workers[library] = worker
             start_seconds[library] = time.monotonic() - started
         longest = 2 * seconds if longest is None else longest
-        samples = _sample(workers, step_seconds, threads, seconds, longest)
+        samples = sample_in_turns(workers, step_seconds, seconds, longest)
         rows = [
-            _row(case, library, samples[library], workers[library].finish()) for library in workers
+            case_row(case, library, samples[library], workers[library].finish())
+            for library in workers
         ]
     _compare(rows)
     return CaseResult(rows, failures, start_seconds)
 
 
-def _warm_up(worker: WorkerProcess, until: float) -> float:
+def warm_up(worker: WorkerProcess, until: float) -> float:
     """Run steps until they take what they will take from now on; return the seconds of one."""
     worker.start(max(until - time.monotonic(), 1.0))
     for _ in range(WARM_UP_STEPS):
@@ -98,13 +99,13 @@ def _warm_up(worker: WorkerProcess, until: float) -> float:
     return seconds
 
 
-def _sample(
+def sample_in_turns(
     workers: Mapping[str, WorkerProcess],
     step_seconds: Mapping[str, float],
-    threads: int,
     seconds: float,
     longest: float,
 ) -> dict[str, Samples]:
+    """Return samples of each worker, by the same names; for how long, says `measure_case`."""
     steps = {
         library: max(1, min(MOST_STEPS, round(SAMPLE_SECONDS / max(each, 1e-6))))
         for library, each in step_seconds.items()
@@ -115,7 +116,7 @@ def _sample(
     while True:
         for library in order:
             answer = workers[library].run(steps[library])
-            share = answer["cpu_seconds"] / sum(answer["seconds"]) / threads
+            share = answer["cpu_seconds"] / sum(answer["seconds"]) / workers[library].threads
             samples[library].add(statistics.median(answer["seconds"]), share)
         order.append(order.pop(0))
         elapsed = time.monotonic() - started
@@ -125,7 +126,8 @@ def _sample(
             return samples
 
 
-def _row(case: TrainingCase, library: str, samples: Samples, peak: int) -> Row:
+def case_row(case: TrainingCase, library: str, samples: Samples, peak: int) -> Row:
+    """Return what the samples come to; `peak` is the most memory the process held, in bytes."""
     judged = samples.judged()
     seconds = statistics.median(judged.seconds)
     parameter_bytes = 16 * case.transformer.parameter_count()

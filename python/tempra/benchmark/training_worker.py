@@ -12,11 +12,10 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-
-from tempra.benchmark.reference_configs import TrainingCase
 
 LIBRARIES = ("tempra", "torch-eager", "torch-compile")
 
@@ -29,22 +28,25 @@ def peak_bytes() -> int:
     raise RuntimeError("/proc/self/status has no VmHWM")
 
 
-def build(library: str, case: TrainingCase, threads: int) -> Any:
+def build(library: str, sizes: dict[str, Any], threads: int) -> Any:
     """Return the library's trainer, which has `step(tokens, labels) -> loss`."""
     if library == "tempra":
         from tempra.benchmark.tempra_trainer import TempraTrainer
+        from tempra.models import TransformerConfig
 
-        return TempraTrainer(case.transformer, threads=threads)
+        return TempraTrainer(TransformerConfig(**sizes), threads=threads)
     from tempra.benchmark.torch_trainer import TorchTrainer
 
-    return TorchTrainer(case.transformer, compiled=library == "torch-compile", threads=threads)
+    # Our configuration's fields without its class, whose import would count as PyTorch's memory.
+    plain: Any = SimpleNamespace(**sizes)
+    return TorchTrainer(plain, compiled=library == "torch-compile", threads=threads)
 
 
 def main() -> None:
     """Serve the process that started this one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--library", choices=LIBRARIES, required=True)
-    parser.add_argument("--case", type=TrainingCase.from_json, required=True)
+    parser.add_argument("--case", type=json.loads, required=True, help="of TrainingCase")
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
     # Whatever a library prints goes to stderr, so that it cannot be taken for an answer.
@@ -55,11 +57,11 @@ def main() -> None:
         answers.write(json.dumps(fields) + "\n")
         answers.flush()
 
-    case: TrainingCase = options.case
-    trainer = build(options.library, case, options.threads)
-    vocabulary, block = case.transformer.vocab_size, case.transformer.context
+    sizes, batch = options.case["transformer"], options.case["batch"]
+    trainer = build(options.library, sizes, options.threads)
     random = np.random.default_rng(0)
-    data = random.integers(0, vocabulary, (case.batch, block + 1)).astype(np.int32)
+    shape = (batch, sizes["context"] + 1)
+    data = random.integers(0, sizes["vocab_size"], shape).astype(np.int32)
     tokens, labels = data[:, :-1].copy(), data[:, 1:].copy()
     answer(ready=True)
     for line in sys.stdin:

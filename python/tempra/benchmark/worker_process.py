@@ -33,7 +33,7 @@ class WorkerProcess:
         threads: int,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.library = library
+        self.library, self.threads = library, threads
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         arguments = ["--library", library, "--case", case.to_json(), "--threads", str(threads)]
         # A session of its own: Ctrl-C reaches the parent alone, and the worker with all that it
