@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU, offline: builds the CUDA library for that GPU, runs its tests and
-# the parity suite against the CPU's kernels, and the memory and race checkers where there are any.
-# Needs nvcc 12.8 or newer, CMake, Ninja and a C++20 compiler; the unit tests are run where GoogleTest is
-# found.
+# the parity suite against the CPU's kernels, the memory and race checkers where there are any, and
+# times a GPT-2 124M step's kernels beside PyTorch's step. At most 10 minutes on 16 cores.
+# Needs nvcc 12.8 or newer, CMake, Ninja, a C++20 compiler and libcublasLt.so.13 (in the toolkit, or
+# from PyPI's nvidia-cublas beside PyTorch); the unit tests are run where GoogleTest is found, the
+# peer where python3 has PyTorch.
 #
 #   benchmarks/run_on_gpu.sh [RESULTS]     RESULTS: a folder for logs (build/gpu-results)
 #
 # Exits with the first failure's status. Without a usable GPU it builds, says so and exits 77:
-# nothing has been shown then. Timings are not measured yet.
+# nothing has been shown then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 results=$(mkdir -p "${1:-build/gpu-results}" && cd "${1:-build/gpu-results}" && pwd)
@@ -30,9 +32,10 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DTEMPRA_BUILD_CUDA=O
 grep "tempra_cuda: " "$results/configure.log"
 unit_tests=()
 if grep -q "unit tests on" "$results/configure.log"; then
-    unit_tests=(caching_allocator_test element_nest_test launch_shape_test library_test)
+    unit_tests=(attention_shape_test caching_allocator_test element_nest_test gemm_plan_test
+                launch_shape_test library_test)
 fi
-cmake --build "$build" --target tempra_cuda parity "${unit_tests[@]}" > "$results/build.log" 2>&1 ||
+cmake --build "$build" --target tempra_cuda parity kernel_timings "${unit_tests[@]}" > "$results/build.log" 2>&1 ||
     { tail -n 40 "$results/build.log"; exit 1; }
 library=$PWD/$build/cuda/libtempra_cuda.so
 echo "built in $((SECONDS - started)) s, $(stat -c %s "$library") bytes"
@@ -41,6 +44,16 @@ for test in "${unit_tests[@]}"; do
     "$build/cuda/tests/$test" > "$results/$test.log" || { tail -n 40 "$results/$test.log"; exit 1; }
     tail -n 1 "$results/$test.log"
 done
+
+# PyPI's cuBLAS, where the toolkit's is not on the system's search path.
+cublas=$(python3 -c 'import nvidia, os
+for folder in nvidia.__path__:
+    library = os.path.join(folder, "cu13", "lib")
+    if os.path.exists(os.path.join(library, "libcublasLt.so.13")):
+        print(library)
+        break' 2> "$results/cublas.log" || true)
+export LD_LIBRARY_PATH=${cublas:+$cublas${LD_LIBRARY_PATH:+:}}${LD_LIBRARY_PATH:-}
+echo "cuBLAS: ${cublas:-of the system}"
 
 parity=$build/cuda/tests/parity
 "$parity" --rehearse > "$results/parity-rehearsal.txt" || {
@@ -54,9 +67,28 @@ fi
 grep MISMATCH "$results/parity.txt" || true
 tail -n 1 "$results/parity.txt"
 
+# Timings before the checkers, so that an overrun costs the least.
+timings=$build/cuda/tests/kernel_timings
+timeout 120 "$timings" "$library" 16 > "$results/kernels.jsonl" || status=$?
+tail -n 1 "$results/kernels.jsonl"
+if python3 -c "import torch" 2> "$results/torch.log"; then
+    timeout 200 python3 benchmarks/gpu_peer.py --sequences 16 > "$results/torch.jsonl" \
+        2> "$results/torch.log" || { tail -n 5 "$results/torch.log"; status=1; }
+    cat "$results/torch.jsonl"
+else
+    echo "python3 has no PyTorch: nothing to compare with"
+fi
+
+# Kernels with shared memory or scratch memory, each kind once: all cases take too long.
 if command -v compute-sanitizer > "$results/sanitizer.path"; then
     for tool in memcheck racecheck; do
-        compute-sanitizer --tool "$tool" --error-exitcode 9 "$parity" "$library" \
+        timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 9 "$parity" "$library" \
+            "attention bf16 packed" "attention_backward bf16 heads of 128" "attention f32 dropout" \
+            "attention_backward f32 packed" "gemm bf16*bf16=bf16 72x136x200" "softmax f32/f32 17x5" \
+            "layer_norm_backward bf16/f32 600x768" "linear_cross_entropy bf16/f32 chunks" \
+            "sort f32" "cumulative_sum f32" "categorical bf16" "arg_reduce maximum f32" \
+            "reduce sum middle" "embedding_backward bf16/bf16 3000x5 i64" "rotary bf16 part" \
+            "gather f32" "scatter bf16" "adamw step 7" \
             > "$results/$tool.log" 2>&1 || status=$?
         echo "compute-sanitizer $tool: $(tail -n 1 "$results/$tool.log")"
     done

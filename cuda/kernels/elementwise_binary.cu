@@ -6,6 +6,7 @@
 // every element is computed alone.
 #include "activation.cuh"
 #include "element_map.cuh"
+#include "integer_parts.h"
 
 namespace tempra::cuda {
 
@@ -124,7 +125,7 @@ KernelStatus binary(const KernelContext& context, BinaryOp op, const TensorView&
     switch (a.dtype) {
         case DType::f32: return launch_arithmetic<float, 0>(op, context, a, b, out);
         case DType::bf16: return launch_arithmetic<bfloat16, 0>(op, context, a, b, out);
-        default: return kKernelUnsupportedDtype;
+        default: return binary_integers(context, op, a, b, out);
     }
 }
 

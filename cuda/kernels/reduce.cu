@@ -9,6 +9,7 @@
 #include "block_reduce.cuh"
 #include "devices.h"
 #include "element_map.cuh"
+#include "integer_parts.h"
 #include "parameter_types.cuh"
 #include "reduce_nest.h"
 #include "row_walk.cuh"
@@ -208,7 +209,7 @@ KernelStatus reduce(const KernelContext& context, ReduceOp op, const TensorView&
     if (in.dtype == DType::bf16 && out.dtype == DType::f32) {
         return reduce_typed<bfloat16, float>(context, op, in, out);
     }
-    return kKernelUnsupportedDtype;
+    return is_floating(in.dtype) ? kKernelUnsupportedDtype : reduce_integers(context, op, in, out);
 }
 
 }  // namespace

@@ -48,9 +48,8 @@ TempraCudaStatus stream_synchronize(void* stream) noexcept {
     if (fault == kNoFault) return TEMPRA_CUDA_OK;
     error = cudaMemsetAsync(device->fault, 0, sizeof(fault), on);
     if (error != cudaSuccess) return fail_with_cuda_error("cudaMemsetAsync", error);
-    return fail(
-        fault == kEmbeddingIndexOutOfRange ? TEMPRA_CUDA_INDEX_OUT_OF_RANGE : TEMPRA_CUDA_FAILED,
-        describe(fault));
+    return fail(is_index_fault(fault) ? TEMPRA_CUDA_INDEX_OUT_OF_RANGE : TEMPRA_CUDA_FAILED,
+                describe(fault));
 }
 
 TempraCudaStatus allocate(std::int64_t bytes, void* stream, void** out) noexcept {

@@ -74,6 +74,21 @@ void check_binary(Suite& suite, BinaryOp op, DType dtype) {
                 near, call);
 }
 
+void check_integer_arithmetic(Suite& suite, DType dtype) {
+    Operand odd = indices(dtype, kTail, 6);  // never 0: divisors, and exponents
+    for (std::size_t i = 0; i < odd.bytes.size(); i += static_cast<std::size_t>(size_of(dtype))) {
+        odd.bytes[i] |= std::byte{1};
+    }
+    for (int at = 0; at < static_cast<int>(BinaryOp::equal); ++at) {
+        const auto op = static_cast<BinaryOp>(at);
+        suite.check(title("binary", at, dtype, "tail"),
+                    {tensor(dtype, {kTail}), odd, tensor(dtype, {kTail}, Values::zero)}, kExact,
+                    [op](const KernelTable& t, const KernelContext& c, const Views& v) {
+                        return t.binary(c, op, v[0], v[1], v[2]);
+                    });
+    }
+}
+
 void check_copies(Suite& suite) {
     const auto copy = [](const KernelTable& t, const KernelContext& c, const Views& v) {
         return t.copy(c, v[0], v[1]);
@@ -126,6 +141,8 @@ void check_fills(Suite& suite) {
 }  // namespace
 
 void check_elementwise(Suite& suite) {
+    check_integer_arithmetic(suite, DType::i64);
+    check_integer_arithmetic(suite, DType::i32);
     check_fills(suite);
     check_copies(suite);
     for (const DType dtype : kComputeDtypes) {

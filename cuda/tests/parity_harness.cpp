@@ -199,8 +199,15 @@ Operand raw_floats(const void* data, std::size_t bytes) {
     return operand;
 }
 
+bool Suite::is_wanted(const std::string& name) const {
+    return only_.empty() || std::any_of(only_.begin(), only_.end(), [&](const std::string& part) {
+               return name.find(part) != std::string::npos;
+           });
+}
+
 void Suite::check(const std::string& name, const std::vector<Operand>& operands,
                   Tolerance tolerance, const Call& call) {
+    if (!is_wanted(name)) return;
     std::vector<Operand> host = operands;
     Views views;
     for (Operand& operand : host) {
@@ -227,6 +234,7 @@ void Suite::check(const std::string& name, const std::vector<Operand>& operands,
 
 void Suite::check_fault(const std::string& name, const std::vector<Operand>& operands,
                         const std::string& part, const Call& call) {
+    if (!is_wanted(name)) return;
     std::string problem;
     static_cast<void>(run(backend_, operands, call, problem));
     if (problem.find(part) != std::string::npos) {

@@ -82,7 +82,9 @@ using Call = std::function<KernelStatus(const KernelTable&, const KernelContext&
 
 class Suite {
   public:
-    explicit Suite(Backend& backend) : backend_(backend) {}
+    // `only`: parts of names, one of which a case must contain to be run; empty: all are run.
+    explicit Suite(Backend& backend, std::vector<std::string> only = {})
+        : backend_(backend), only_(std::move(only)) {}
 
     // One line of the table.
     void check(const std::string& name, const std::vector<Operand>& operands, Tolerance tolerance,
@@ -96,15 +98,22 @@ class Suite {
     [[nodiscard]] Backend& backend() const { return backend_; }
 
   private:
+    [[nodiscard]] bool is_wanted(const std::string& name) const;
     void report(const std::string& name, const std::string& problem, double worst);
 
     Backend& backend_;
+    std::vector<std::string> only_;
     int cases_ = 0, failures_ = 0;
 };
 
+void check_attention(Suite& suite);
 void check_elementwise(Suite& suite);
+void check_gemm(Suite& suite);
+void check_indexing(Suite& suite);
+void check_language(Suite& suite);
 void check_rows(Suite& suite);
 void check_reductions(Suite& suite);
+void check_integer_reductions(Suite& suite);
 void check_random(Suite& suite);
 void check_arena(Suite& suite);
 

@@ -61,6 +61,30 @@ void check_reductions(Suite& suite) {
     }
 }
 
+// Counts and masks.
+void check_integer_reductions(Suite& suite) {
+    constexpr Types kIntegers[] = {{DType::i64, DType::i64},
+                                   {DType::i32, DType::i64},
+                                   {DType::i32, DType::i32},
+                                   {DType::boolean, DType::i64}};
+    for (const Types types : kIntegers) {
+        for (const Reduction& r : reductions()) {
+            for (int at = 0; at < static_cast<int>(ReduceOp::count_); ++at) {
+                const auto op = static_cast<ReduceOp>(at);
+                if (op == ReduceOp::mean) continue;
+                suite.check(std::string("reduce ") + name_of_reduce(op) + " " + r.name + " " +
+                                name_of(types.in) + " to " + name_of(types.out),
+                            {strided(types.in, r.sizes, r.strides),
+                             tensor(types.out, r.out_sizes, Values::zero)},
+                            kExact,
+                            [op](const KernelTable& k, const KernelContext& c, const Views& v) {
+                                return k.reduce(c, op, v[0], v[1]);
+                            });
+            }
+        }
+    }
+}
+
 void check_random(Suite& suite) {
     const PhiloxKey key{0x123456789ABCDEFULL, 7, 3, 11};
     for (const DType dtype : {DType::f32, DType::bf16}) {

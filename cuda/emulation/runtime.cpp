@@ -1,0 +1,195 @@
+// The CUDA runtime's functions with host memory as the device's. Everything put on a stream is done
+// at once. Device memory is one range of addresses that only kernels and copies may touch; fresh
+// memory is filled with ones, which are not a number in every floating dtype.
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "cuda_runtime_api.h"
+#include "device_access.h"
+
+namespace tempra::cuda::emulation {
+
+namespace {
+
+constexpr std::size_t kDeviceBytes = std::size_t{8} << 30, kPage = 4096;
+
+struct DeviceArena {
+    std::mutex mutex;
+    unsigned char* base = static_cast<unsigned char*>(
+        mmap(nullptr, kDeviceBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    std::size_t used = 0;                       // highest byte ever handed out
+    std::map<std::size_t, std::size_t> blocks;  // offset to bytes
+    std::size_t bytes_in_use = 0;
+    std::size_t protected_bytes = 0;
+    int open = 0;
+
+    // Costs a system call with every launch: on where host code is tested, not its kernels.
+    bool protects = std::getenv("TEMPRA_EMULATION_PROTECT") != nullptr;
+    void protect(int protection) {
+        if (!protects) protection = PROT_READ | PROT_WRITE;
+        if (!protects && protected_bytes >= used) return;
+        protected_bytes = used;
+        if (used != 0 && mprotect(base, used, protection) != 0) std::abort();
+    }
+    // The first gap that is large enough.
+    bool place(std::size_t bytes, std::size_t& offset) {
+        offset = 0;
+        for (const auto& [at, held] : blocks) {
+            if (at - offset >= bytes) return true;
+            offset = at + held;
+        }
+        return offset + bytes <= kDeviceBytes;
+    }
+};
+
+DeviceArena& arena() {
+    static auto* const made = new DeviceArena;
+    return *made;
+}
+
+bool is_on_device(const void* block) {
+    const auto* const at = static_cast<const unsigned char*>(block);
+    return at >= arena().base && at < arena().base + kDeviceBytes;
+}
+
+std::size_t device_limit() {
+    const char* const given = std::getenv("TEMPRA_EMULATED_BYTES");
+    return given == nullptr ? kDeviceBytes : std::strtoull(given, nullptr, 10);
+}
+
+}  // namespace
+
+void open_device_memory() {
+    DeviceArena& a = arena();
+    const std::scoped_lock lock(a.mutex);
+    if (a.open++ == 0) a.protect(PROT_READ | PROT_WRITE);
+}
+
+void close_device_memory() {
+    DeviceArena& a = arena();
+    const std::scoped_lock lock(a.mutex);
+    if (--a.open == 0) a.protect(PROT_NONE);
+}
+
+}  // namespace tempra::cuda::emulation
+
+using namespace tempra::cuda::emulation;
+
+namespace {
+// Opens device memory for libraries that are given a stream alone (cublas_lt.cpp).
+struct EmulatedStream {
+    void (*open)() = open_device_memory;
+    void (*close)() = close_device_memory;
+};
+}  // namespace
+
+cudaError_t cudaDriverGetVersion(int* version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+    *count = 1;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+    *device = 0;
+    return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+    *properties = {"a device emulated on the CPU", 9, 0, 1};
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+const char* cudaGetErrorName(cudaError_t error) {
+    return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaError";
+}
+const char* cudaGetErrorString(cudaError_t) { return "refused by the emulated device"; }
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+cudaError_t cudaMalloc(void** block, std::size_t bytes) {
+    DeviceArena& a = arena();
+    const std::size_t rounded = (bytes + kPage - 1) / kPage * kPage;
+    {
+        const std::scoped_lock lock(a.mutex);
+        std::size_t offset = 0;
+        if (a.bytes_in_use + rounded > device_limit() || !a.place(rounded, offset)) {
+            return cudaErrorMemoryAllocation;
+        }
+        a.blocks[offset] = rounded;
+        a.bytes_in_use += rounded;
+        if (offset + rounded > a.used) a.used = offset + rounded;
+        if (a.open > 0) a.protect(PROT_READ | PROT_WRITE);
+        *block = a.base + offset;
+    }
+    return cudaMemset(*block, 0xFF, bytes);
+}
+cudaError_t cudaFree(void* block) {
+    DeviceArena& a = arena();
+    const std::scoped_lock lock(a.mutex);
+    const auto at =
+        a.blocks.find(static_cast<std::size_t>(static_cast<unsigned char*>(block) - a.base));
+    if (at == a.blocks.end()) return cudaErrorInvalidValue;
+    a.bytes_in_use -= at->second;
+    a.blocks.erase(at);
+    return cudaSuccess;
+}
+cudaError_t cudaHostAlloc(void** block, std::size_t bytes, unsigned) {
+    *block = std::malloc(bytes);
+    return *block != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFreeHost(void* block) {
+    std::free(block);
+    return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+    *total = device_limit();
+    *free = *total - arena().bytes_in_use;
+    return cudaSuccess;
+}
+cudaError_t cudaMemset(void* block, int value, std::size_t bytes) {
+    const DeviceAccess access;
+    std::memset(block, value, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* block, int value, std::size_t bytes, cudaStream_t) {
+    return cudaMemset(block, value, bytes);
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t) {
+    if (bytes == 0) return cudaSuccess;
+    const bool to_device = kind != cudaMemcpyDeviceToHost;
+    const bool from_device = kind != cudaMemcpyHostToDevice;
+    if (is_on_device(to) != to_device || is_on_device(from) != from_device) {
+        return cudaErrorInvalidValue;
+    }
+    const DeviceAccess access;
+    std::memmove(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+    *stream = reinterpret_cast<cudaStream_t>(new EmulatedStream);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete reinterpret_cast<EmulatedStream*>(stream);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+    *event = reinterpret_cast<cudaEvent_t>(new char);
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete reinterpret_cast<char*>(event);
+    return cudaSuccess;
+}

@@ -1,0 +1,206 @@
+// Attention forward on tensor cores, without a T x T matrix:
+//   out_i = sum_j p_ij v_j,  p_ij = exp(scale q_i.k_j - log_sum_exp_i),  j visible to i
+// T. Dao: FlashAttention-2 (2023); running maximum and sum: M. Milakov, N. Gimelshein (2018).
+//
+// Bytes moved: q and out once, k and v once per block of 64 queries (from the second-level cache
+// mostly). Thread-to-data: a block of four warps owns 64 queries of one head of one sequence, a
+// warp 16 of them; it walks the keys they see, 64 at a time, with the next keys and values on their
+// way while it works. Scores and weights stay in registers; weights are rounded to bf16 for the
+// product with v, sums are fp32. Late queries, which see the most keys, come first. Deterministic:
+// a query's keys are walked in order by one warp.
+#include "attention_parts.h"
+#include "attention_tile.cuh"
+#include "element_map.cuh"
+
+namespace tempra::cuda {
+
+namespace {
+
+constexpr int kKeys = 64;
+constexpr float kLog2E = 1.44269504F, kLn2 = 0.693147181F;
+constexpr float kNothing = -__builtin_inff();
+
+struct Forward {
+    HeadView q, k, v, out;
+    float* log_sum_exp;  // null: not wanted
+    std::int64_t sums_head_stride, sums_row_stride;
+    AttentionOffsets offsets;
+    AttentionDropout dropout;
+    float scale;  // to powers of two
+    std::int32_t query_blocks, group;
+};
+
+// Rows group and group + 8 of the warp's 16.
+struct RunningSoftmax {
+    float largest[2] = {kNothing, kNothing}, sum[2] = {0, 0};
+
+    // Turns a block's scores into weights; `shrink`: what earlier sums are to be multiplied by.
+    template <int kColumns>
+    __device__ __forceinline__ void weigh(float (&scores)[kColumns][4], float (&shrink)[2]) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float most = largest[half];
+#pragma unroll
+            for (int n = 0; n < kColumns; ++n) {
+                most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
+            }
+            most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFU, most, 1));
+            most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFU, most, 2));
+            const float shift = most == kNothing ? 0.0F : most;  // nothing is visible yet
+            shrink[half] = exp2f(largest[half] - shift);
+            largest[half] = most;
+            sum[half] *= shrink[half];
+#pragma unroll
+            for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    float& score = scores[n][2 * half + i];
+                    score = exp2f(score - shift);
+                    sum[half] += score;
+                }
+            }
+        }
+    }
+    __device__ __forceinline__ void finish() {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            sum[half] += __shfl_xor_sync(0xFFFFFFFFU, sum[half], 1);
+            sum[half] += __shfl_xor_sync(0xFFFFFFFFU, sum[half], 2);
+        }
+    }
+};
+
+template <int kDim>
+__global__ void __launch_bounds__(kAttentionThreads)
+    forward_tiles(const __grid_constant__ Forward p) {
+    extern __shared__ uint4 memory[];
+    constexpr int kQueryTile = attention_tile_elements(kAttentionRows, kDim);
+    constexpr int kKeyTile = attention_tile_elements(kKeys, kDim);
+    bfloat16* const query_tile = reinterpret_cast<bfloat16*>(memory);
+    bfloat16* const key_tiles = query_tile + kQueryTile;  // two of keys, two of values
+    bfloat16* const value_tiles = key_tiles + 2 * kKeyTile;
+
+    const std::int64_t block = blockIdx.x;
+    const AttentionSequence s = p.offsets.sequence(block / p.query_blocks);
+    const int q0 = (p.query_blocks - 1 - static_cast<int>(block % p.query_blocks)) * kAttentionRows;
+    if (q0 >= s.queries) return;
+    const int head = static_cast<int>(blockIdx.y), kv_head = head / p.group;
+    const int q1 = q0 + kAttentionRows < s.queries ? q0 + kAttentionRows : s.queries;
+    const int first = s.first_key(q0) / kKeys * kKeys, end = s.end_key(q1 - 1);
+
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+    const int warp_query = q0 + warp * kWarpRows;
+    const int row = warp_query + lane / 4;  // and row + 8
+    const auto load_keys = [&](int key, int stage) {
+        const int rows = s.keys - key < kKeys ? s.keys - key : kKeys;
+        load_tile<kKeys, kDim>(key_tiles + stage * kKeyTile, p.k.rows(s.key_begin + key, kv_head),
+                               rows);
+        load_tile<kKeys, kDim>(value_tiles + stage * kKeyTile, p.v.rows(s.key_begin + key, kv_head),
+                               rows);
+    };
+    load_tile<kAttentionRows, kDim>(query_tile, p.q.rows(s.query_begin + q0, head), q1 - q0);
+    if (first < end) load_keys(first, 0);
+    commit_copies();
+
+    float sums[kDim / 8][4] = {};
+    RunningSoftmax softmax;
+    int stage = 0;
+    for (int key = first; key < end; key += kKeys, stage ^= 1) {
+        if (key + kKeys < end) load_keys(key + kKeys, stage ^ 1);
+        commit_copies();
+        wait_for_copies<1>();
+        __syncthreads();
+        float scores[kKeys / 8][4] = {};
+        multiply_by_rows<kDim>(scores, query_tile + warp * kWarpRows * kTileStride<kDim>,
+                               key_tiles + stage * kKeyTile);
+        const bool all_visible = s.sees_all(warp_query, warp_query + kWarpRows, key, key + kKeys);
+#pragma unroll
+        for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const int at = key + n * 8 + lane % 4 * 2 + i % 2;
+                const bool visible = all_visible || s.sees(row + i / 2 * 8, at);
+                scores[n][i] = visible ? scores[n][i] * p.scale : kNothing;
+            }
+        }
+        float shrink[2];
+        softmax.weigh(scores, shrink);
+#pragma unroll
+        for (int n = 0; n < kDim / 8; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sums[n][i] *= shrink[i / 2];
+        }
+        if (p.dropout.active) {
+#pragma unroll
+            for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    const int at = key + n * 8 + lane % 4 * 2 + i % 2;
+                    const std::int64_t query = s.query_begin + row + i / 2 * 8;
+                    if (!p.dropout.keeps(query, head, at)) scores[n][i] = 0;
+                }
+            }
+        }
+        multiply_weights<kDim>(sums, scores, value_tiles + stage * kKeyTile);
+        __syncthreads();  // before the tile is written again
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+    softmax.finish();
+
+    float factor[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float sum = softmax.sum[half];
+        factor[half] = sum == 0.0F ? 0.0F : p.dropout.scale / sum;
+        const int at = row + half * 8;
+        if (p.log_sum_exp != nullptr && lane % 4 == 0 && at < q1) {
+            p.log_sum_exp[head * p.sums_head_stride + (s.query_begin + at) * p.sums_row_stride] =
+                sum == 0.0F ? kNothing : (softmax.largest[half] + log2f(sum)) * kLn2;
+        }
+    }
+    // Through the warp's own rows of the query tile, so that rows are written in whole packs.
+    bfloat16* const own = query_tile + warp * kWarpRows * kTileStride<kDim>;
+    put_sums<kDim>(sums, factor[0], factor[1], own);
+    __syncwarp();
+    store_warp_rows<kDim>(own, p.out.rows(s.query_begin + warp_query, head), q1 - warp_query);
+}
+
+template <int kDim>
+KernelStatus launch(const KernelContext& context, const Forward& p, const dim3& grid) {
+    constexpr int kBytes = 2 * (attention_tile_elements(kAttentionRows, kDim) +
+                                4 * attention_tile_elements(kKeys, kDim));
+    const cudaError_t error = cudaFuncSetAttribute(
+        forward_tiles<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+    if (error != cudaSuccess) return fail_with_cuda_error("attention", error);
+    forward_tiles<kDim>
+        <<<grid, kAttentionThreads, kBytes, static_cast<cudaStream_t>(context.stream)>>>(p);
+    return finish_launch("attention", context.stream);
+}
+
+}  // namespace
+
+KernelStatus attention_forward_tiles(const KernelContext& context, const AttentionArguments& a) {
+    Forward p{};
+    p.q = head_view(a.q);
+    p.k = head_view(a.k);
+    p.v = head_view(a.v);
+    p.out = head_view(a.out);
+    if (a.log_sum_exp.present()) {
+        p.log_sum_exp = a.log_sum_exp.as<float>();
+        p.sums_head_stride = a.log_sum_exp.stride(0);
+        p.sums_row_stride = a.log_sum_exp.stride(1);
+    }
+    p.offsets = attention_offsets(a);
+    p.dropout = attention_dropout(a);
+    p.scale = static_cast<float>(a.scale) * kLog2E;
+    p.query_blocks = static_cast<std::int32_t>(divide_up(a.max_query_length, kAttentionRows));
+    p.group = static_cast<std::int32_t>(a.q.size(1) / a.k.size(1));
+    const std::int64_t blocks = grid_for(std::int64_t{p.query_blocks} * p.offsets.sequences, 1);
+    const KernelStatus status = check_launch("attention", context, blocks);
+    if (status != kKernelOk || blocks == 0) return status;
+    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.q.size(1)));
+    return a.q.size(2) <= 64 ? launch<64>(context, p, grid) : launch<128>(context, p, grid);
+}
+
+}  // namespace tempra::cuda

@@ -1,0 +1,53 @@
+# What libtempra_cuda.so is made of, for nvcc (CMakeLists.txt) and for the emulation.
+set(TEMPRA_CUDA_KERNELS
+    kernels/adamw.cu
+    kernels/arg_reduce.cu
+    kernels/attention.cu
+    kernels/attention_backward.cu
+    kernels/attention_forward.cu
+    kernels/attention_rows.cu
+    kernels/categorical.cu
+    kernels/copy.cu
+    kernels/cumulative_sum.cu
+    kernels/elementwise_binary.cu
+    kernels/elementwise_unary.cu
+    kernels/elementwise_unary_backward.cu
+    kernels/embedding.cu
+    kernels/fill.cu
+    kernels/gemm.cu
+    kernels/gemm_general.cu
+    kernels/grad_norm.cu
+    kernels/indexing.cu
+    kernels/integers.cu
+    kernels/layer_norm.cu
+    kernels/linear_cross_entropy.cu
+    kernels/random.cu
+    kernels/reduce.cu
+    kernels/rms_norm.cu
+    kernels/rotary.cu
+    kernels/softmax.cu
+    kernels/sort.cu
+    kernels/swiglu.cu)
+set(TEMPRA_CUDA_DEVICE_HEADERS
+    device/activation.cuh
+    device/arena.cuh
+    device/arithmetic.cuh
+    device/attention_tile.cuh
+    device/block_reduce.cuh
+    device/block_scan.cuh
+    device/element_map.cuh
+    device/gemm_finish.cuh
+    device/parameter_types.cuh
+    device/partial_rows.cuh
+    device/row_walk.cuh
+    device/tensor_core.cuh
+    device/vector_io.cuh)
+# Host logic that needs no CUDA: tested by itself.
+set(TEMPRA_CUDA_PLAIN_SOURCES src/caching_allocator.cpp)
+set(TEMPRA_CUDA_HOST_SOURCES
+    src/cublas_lt.cpp
+    src/devices.cpp
+    src/entry.cpp
+    src/error_message.cpp
+    src/gemm_cublas.cpp
+    src/kernel_table.cpp)

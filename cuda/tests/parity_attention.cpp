@@ -1,0 +1,151 @@
+#include <algorithm>
+#include <numeric>
+
+#include "parity_harness.h"
+
+namespace tempra::cuda::parity {
+
+namespace {
+
+struct Case {
+    const char* name;
+    std::vector<std::int64_t> queries, keys;  // lengths of the sequences
+    std::int64_t heads = 4, kv_heads = 2, head_dim = 64;
+    bool causal = true;
+    std::int32_t window = 0;
+    double dropout = 0, scale = 0.17;
+    bool fused_qkv = false;    // q, k and v are slices of one buffer
+    std::int64_t padding = 0;  // rows before and behind the sequences
+};
+
+const std::vector<Case>& cases() {
+    static const std::vector<Case> all = {
+        {.name = "one sequence", .queries = {200}, .keys = {200}},
+        {.name = "packed", .queries = {70, 1, 130, 64}, .keys = {70, 1, 130, 64}, .padding = 5},
+        {.name = "packed, slices of one buffer",
+         .queries = {33, 90},
+         .keys = {33, 90},
+         .kv_heads = 4,
+         .fused_qkv = true},
+        {.name = "not causal", .queries = {100, 3}, .keys = {100, 3}, .causal = false},
+        {.name = "fewer queries than keys", .queries = {5, 80}, .keys = {140, 100}},
+        {.name = "more queries than keys", .queries = {140, 70}, .keys = {30, 64}},
+        {.name = "no keys", .queries = {10, 20}, .keys = {0, 20}},
+        {.name = "window", .queries = {210}, .keys = {210}, .window = 50},
+        {.name = "window, not causal",
+         .queries = {64},
+         .keys = {150},
+         .causal = false,
+         .window = 33},
+        {.name = "dropout", .queries = {90, 40}, .keys = {90, 40}, .dropout = 0.3},
+        {.name = "heads of 128", .queries = {150}, .keys = {150}, .head_dim = 128},
+        {.name = "heads of 40", .queries = {70}, .keys = {70}, .head_dim = 40},
+        {.name = "heads of 33", .queries = {70, 9}, .keys = {70, 9}, .head_dim = 33},
+        {.name = "heads of 160", .queries = {40}, .keys = {40}, .kv_heads = 1, .head_dim = 160},
+        {.name = "negative scale", .queries = {70}, .keys = {70}, .scale = -0.1},
+    };
+    return all;
+}
+
+std::int64_t longest(const std::vector<std::int64_t>& lengths) {
+    return *std::max_element(lengths.begin(), lengths.end());
+}
+
+std::int64_t rows_of(const Case& c, const std::vector<std::int64_t>& lengths) {
+    return std::accumulate(lengths.begin(), lengths.end(), 2 * c.padding);
+}
+
+Operand offsets(const Case& c, const std::vector<std::int64_t>& lengths) {
+    std::vector<std::int32_t> at = {static_cast<std::int32_t>(c.padding)};
+    for (const std::int64_t length : lengths) {
+        at.push_back(at.back() + static_cast<std::int32_t>(length));
+    }
+    Operand operand = raw(at.data(), at.size() * 4);
+    operand.view.dtype = DType::i32;
+    operand.view.sizes[0] = static_cast<std::int64_t>(at.size());
+    return operand;
+}
+
+Operand heads(const Case& c, DType dtype, const std::vector<std::int64_t>& lengths,
+              std::int64_t count, Values values = Values::normal) {
+    const std::int64_t width = c.fused_qkv ? 3 * count * c.head_dim : count * c.head_dim;
+    return strided(dtype, {rows_of(c, lengths), count, c.head_dim}, {width, c.head_dim, 1}, values);
+}
+
+AttentionArguments arguments(const Case& c, const Views& v) {
+    AttentionArguments a;
+    a.q = v[0];
+    a.k = v[1];
+    a.v = v[2];
+    a.out = v[3];
+    a.log_sum_exp = v[4];
+    a.offsets_q = v[5];
+    a.offsets_k = v[6];
+    a.scale = c.scale;
+    a.dropout_probability = c.dropout;
+    a.dropout_key = {0x1234567890ABCDEFULL, 11, 5, 1000};
+    a.causal = c.causal ? 1 : 0;
+    a.window = c.window;
+    a.max_query_length = longest(c.queries);
+    a.max_key_length = longest(c.keys);
+    return a;
+}
+
+std::string title(const Case& c, DType dtype, const char* kernel) {
+    return std::string(kernel) + " " + name_of(dtype) + " " + c.name;
+}
+
+// Weights, and dS, are rounded to bf16 on the tensor cores and nowhere on the CPU: 2^-9 of each of
+// the terms, which are added up with random signs.
+Tolerance forward_tolerance(DType dtype) {
+    return dtype == DType::bf16 ? Tolerance{1.6e-2, 1e-2} : Tolerance{3e-5, 3e-5};
+}
+Tolerance backward_tolerance(DType dtype) {
+    return dtype == DType::bf16 ? Tolerance{2e-2, 5e-2} : Tolerance{5e-5, 2e-4};
+}
+
+void check_case(Suite& suite, const Case& c, DType dtype) {
+    const std::int64_t rows = rows_of(c, c.queries);
+    const auto out = [&](Values values) {
+        return tensor(dtype, {rows, c.heads, c.head_dim}, values);
+    };
+    const std::vector<Operand> operands = {heads(c, dtype, c.queries, c.heads),
+                                           heads(c, dtype, c.keys, c.kv_heads),
+                                           heads(c, dtype, c.keys, c.kv_heads),
+                                           out(Values::normal),
+                                           tensor(DType::f32, {c.heads, rows}, Values::normal),
+                                           offsets(c, c.queries),
+                                           offsets(c, c.keys)};
+    suite.check(title(c, dtype, "attention"), operands, forward_tolerance(dtype),
+                [c](const KernelTable& k, const KernelContext& context, const Views& v) {
+                    return k.attention(context, arguments(c, v));
+                });
+    // Forward first: backward needs what it leaves.
+    std::vector<Operand> both = operands;
+    both.push_back(out(Values::normal));
+    both.push_back(heads(c, dtype, c.queries, c.heads));
+    both.push_back(heads(c, dtype, c.keys, c.kv_heads));
+    both.push_back(heads(c, dtype, c.keys, c.kv_heads));
+    suite.check(title(c, dtype, "attention_backward"), both, backward_tolerance(dtype),
+                [c](const KernelTable& k, const KernelContext& context, const Views& v) {
+                    AttentionBackwardArguments b;
+                    b.forward = arguments(c, v);
+                    const KernelStatus status = k.attention(context, b.forward);
+                    if (status != kKernelOk) return status;
+                    b.grad_out = v[7];
+                    b.grad_q = v[8];
+                    b.grad_k = v[9];
+                    b.grad_v = v[10];
+                    return k.attention_backward(context, b);
+                });
+}
+
+}  // namespace
+
+void check_attention(Suite& suite) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        for (const Case& c : cases()) check_case(suite, c, dtype);
+    }
+}
+
+}  // namespace tempra::cuda::parity
