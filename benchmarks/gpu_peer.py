@@ -1,7 +1,8 @@
 """Time full training steps of GPT-2 124M in PyTorch on this machine's GPU: the numbers to beat.
 
 bf16 autocast over fp32 parameters, fastest attention, clipping, fused AdamW; eager and compiled.
-Needs PyTorch with CUDA and nothing of tempra, which may not be installed there. Prints one line of JSON per mode.
+Needs PyTorch with CUDA and nothing of tempra, which may not be installed there. Prints one line of
+JSON per mode.
 
     python benchmarks/gpu_peer.py [--sequences 16] [--steps 20] [--modes eager compile]
 """
