@@ -16,11 +16,22 @@ namespace {
 // bytes are asked for.
 constexpr std::int64_t kBytesAhead = 2048;
 constexpr size_t kMostAhead = 15;
+// The first ones are asked for as soon as they are laid out: as many tokens as the second cache
+// keeps until they are moved.
+constexpr std::int64_t kTokensAskedAtOnce = std::int64_t{1} << 14;
+
+// A sequence costs as much as this many tokens more: no cache has the place where it begins.
+constexpr std::int64_t kCostOfSequence = 256;
+// A part costs at least this much, in tokens, and at least this share of a batch.
+constexpr std::int64_t kLeastCostOfPart = 4096;
+constexpr std::int64_t kPartsOfBatch = 8;
+constexpr size_t kUsualSequencesOfPart = 48;
 
 }  // namespace
 
 BatchWriter::BatchWriter(Batch& batch, std::int64_t most_tokens)
     : batch_(batch),
+      least_part_cost_(std::max(kLeastCostOfPart, most_tokens / kPartsOfBatch)),
       laid_out_before_(static_cast<std::int64_t>(std::max<size_t>(batch.offsets.size(), 1)) - 1) {
     TEMPRA_CHECK(ConfigError,
                  most_tokens >= 0 && most_tokens <= std::numeric_limits<std::int32_t>::max(),
@@ -53,8 +64,20 @@ void BatchWriter::add_sequence(const TokenStream& stream, std::int64_t begin, st
     if (length == 0) return;
     const std::int64_t start = tokens_;
     const bool needs_positions = lay_out(length);
-    moves_.push_back(
+    const size_t open = closed_parts_.load(std::memory_order_relaxed);
+    if (part_cost_ == 0) parts_[open].reserve(kUsualSequencesOfPart);
+    parts_[open].push_back(
         {&stream, begin, start, static_cast<std::int32_t>(length), has_successor, needs_positions});
+    if (tokens_ <= kTokensAskedAtOnce) stream.prefetch(begin, length);
+    part_cost_ += length + kCostOfSequence;
+    cost_ += length + kCostOfSequence;
+    if (part_cost_ >= least_part_cost_ && open + 1 < kMostParts) close_part();
+}
+
+void BatchWriter::close_part() {
+    if (part_cost_ == 0) return;
+    part_cost_ = 0;
+    closed_parts_.fetch_add(1, std::memory_order_release);
 }
 
 void BatchWriter::add_padding(std::int64_t length, std::int32_t token) {
@@ -67,23 +90,25 @@ void BatchWriter::add_padding(std::int64_t length, std::int32_t token) {
     std::fill_n(batch_.labels.data() + start, length, kIgnoredLabel);
 }
 
-std::int64_t BatchWriter::move(size_t first, size_t last) const {
+std::int64_t BatchWriter::move(size_t part) const {
+    const std::vector<Move>& moves = parts_[part];
     std::int64_t learned = 0;
     std::int64_t bytes_ahead = 0;
-    size_t ahead = first;
-    for (size_t i = first; i < last; ++i) {
+    size_t ahead = 0;
+    for (size_t i = 0; i < moves.size(); ++i) {
         const auto bytes_of = [&](size_t k) {
-            return moves_[k].length * std::int64_t{sizeof(std::int32_t)};
+            return moves[k].length * std::int64_t{sizeof(std::int32_t)};
         };
         if (ahead == i)
             ++ahead;  // nobody asked for this one
         else
             bytes_ahead -= bytes_of(i);
-        for (; ahead < last && ahead - i <= kMostAhead && bytes_ahead < kBytesAhead; ++ahead) {
-            moves_[ahead].stream->prefetch(moves_[ahead].begin, moves_[ahead].length);
+        for (; ahead < moves.size() && ahead - i <= kMostAhead && bytes_ahead < kBytesAhead;
+             ++ahead) {
+            moves[ahead].stream->prefetch(moves[ahead].begin, moves[ahead].length);
             bytes_ahead += bytes_of(ahead);
         }
-        learned += move(moves_[i]);
+        learned += move(moves[i]);
     }
     return learned;
 }
@@ -108,7 +133,15 @@ std::int64_t BatchWriter::move(const Move& sequence) const {
 
 void BatchWriter::moved(std::int64_t valid_tokens) {
     batch_.valid_tokens += valid_tokens;
-    moves_.clear();
+    for (size_t part = 0; part < closed_parts(); ++part) parts_[part].clear();
+    closed_parts_.store(0, std::memory_order_relaxed);
+}
+
+void BatchWriter::move_pending() {
+    close_part();
+    std::int64_t learned = 0;
+    for (size_t part = 0; part < closed_parts(); ++part) learned += move(part);
+    moved(learned);
 }
 
 void BatchWriter::finish() {

@@ -65,38 +65,48 @@ std::int64_t batches_ahead(std::int64_t asked, const BatchShape& shape, std::int
     return std::max(asked, std::min(small, kMostSmallBatchesAhead));
 }
 
-// Batches of fewer tokens are moved sooner than another thread would have begun to help.
-constexpr std::int64_t kLeastTokensShared = std::int64_t{1} << 14;
-constexpr size_t kSharedParts = 16;
+// Batches that cost less, in tokens, are moved sooner than another thread would have begun to help.
+constexpr std::int64_t kLeastCostShared = std::int64_t{1} << 15;
 
-// The moving of one batch's tokens, in parts that the assembling thread and a reader that waits
-// take in turns.
+// How often a thread looks for what another is about to do before it sleeps: some 20 microseconds,
+// about what waking it would take.
+constexpr int kLooks = 500;
+
+// The moving of one batch's tokens: the assembling thread and a reader that waits take the parts in
+// turns, the reader while later parts are still laid out.
 class SharedMoves {
   public:
-    // By the assembling thread, while nobody else is inside `run`.
+    // By the assembling thread, while nobody else is inside `help` or `run`.
     void begin(const BatchWriter& writer) {
         writer_ = &writer;
-        part_ = (writer.pending() + kSharedParts - 1) / kSharedParts;
+        laid_out_.store(false, std::memory_order_relaxed);
         next_.store(0, std::memory_order_relaxed);
         learned_.store(0, std::memory_order_relaxed);
-        failed_at_ = writer.pending();
         error_ = nullptr;
     }
-    // Takes parts until none is left.
-    void run() {
-        const size_t count = writer_->pending();
-        for (size_t first = next_.fetch_add(part_); first < count; first = next_.fetch_add(part_)) {
-            try {
-                learned_.fetch_add(writer_->move(first, std::min(first + part_, count)),
-                                   std::memory_order_relaxed);
-            } catch (...) {
-                const std::lock_guard lock(error_mutex_);
-                if (first < failed_at_) {
-                    failed_at_ = first;
-                    error_ = std::current_exception();
-                }
-            }
+    // No part will follow those that are closed.
+    void all_laid_out() { laid_out_.store(true, std::memory_order_release); }
+
+    // Takes parts until none is left, or none has come for a while.
+    void help() {
+        for (int looks = 0; looks < kLooks; ++looks) {
+            const bool last = laid_out_.load(std::memory_order_acquire);
+            if (take_all()) looks = 0;
+            if (last) return;
+            platform::cpu_pause();
         }
+    }
+    // Takes the parts that are closed; whether there was one.
+    bool take_all() {
+        size_t part = next_.load(std::memory_order_relaxed);
+        bool any = false;
+        while (part < writer_->closed_parts()) {
+            if (!next_.compare_exchange_weak(part, part + 1, std::memory_order_relaxed)) continue;
+            move(part);
+            any = true;
+            part = next_.load(std::memory_order_relaxed);
+        }
+        return any;
     }
     [[nodiscard]] std::int64_t learned() const {
         if (error_ != nullptr) std::rethrow_exception(error_);
@@ -104,17 +114,26 @@ class SharedMoves {
     }
 
   private:
+    void move(size_t part) {
+        try {
+            learned_.fetch_add(writer_->move(part), std::memory_order_relaxed);
+        } catch (...) {
+            const std::lock_guard lock(error_mutex_);
+            if (error_ == nullptr || part < failed_at_) {
+                failed_at_ = part;
+                error_ = std::current_exception();
+            }
+        }
+    }
+
     const BatchWriter* writer_ = nullptr;
-    size_t part_ = 1;
+    std::atomic<bool> laid_out_{false};
     std::atomic<size_t> next_{0};
     std::atomic<std::int64_t> learned_{0};
     std::mutex error_mutex_;
     size_t failed_at_ = 0;  // the first part's error is the one reported
     std::exception_ptr error_;
 };
-
-// How often a reader looks before it sleeps: some 20 microseconds, about what waking it would take.
-constexpr int kLooks = 500;
 
 // Workers of a parent process, which a forked child must not touch. Kept reachable.
 std::atomic<void*> lost_workers{nullptr};
@@ -181,10 +200,17 @@ struct BatchReader::Worker {
             const std::int64_t first = index * shape.rows + shape.rank * own;
             std::shared_ptr<Batch> batch = pool->take();
             BatchWriter writer(*batch, own * source->row_tokens());
-            for (std::int64_t row = first; row < first + own; ++row) source->append(row, writer);
-            if (looks > 0 && writer.pending() > 1 && writer.tokens() >= kLeastTokensShared) {
-                move_shared(writer);
-            }
+            const auto lay_out = [&] {
+                for (std::int64_t row = first; row < first + own; ++row) {
+                    source->append(row, writer);
+                }
+            };
+            // Batches are much alike, so whether sharing this one pays is seen in the one before.
+            if (looks > 0 && cost_before >= kLeastCostShared)
+                move_shared(writer, lay_out);
+            else
+                lay_out();
+            cost_before = writer.cost();
             writer.finish();
             return {index, std::move(batch), nullptr};
         } catch (...) {
@@ -192,16 +218,28 @@ struct BatchReader::Worker {
         }
     }
 
-    void move_shared(BatchWriter& writer) {
+    template <class LayOut>
+    void move_shared(BatchWriter& writer, const LayOut& lay_out) {
         {
             const std::lock_guard lock(mutex);
             moves.begin(writer);
             moving.store(true, std::memory_order_relaxed);
         }
-        moves.run();
-        std::unique_lock lock(mutex);
-        moving.store(false, std::memory_order_relaxed);
-        helped.wait(lock, [this] { return !helping; });
+        std::exception_ptr error;
+        try {
+            lay_out();
+            writer.close_part();
+        } catch (...) {
+            error = std::current_exception();
+        }
+        moves.all_laid_out();
+        if (error == nullptr) (void)moves.take_all();
+        {
+            std::unique_lock lock(mutex);
+            moving.store(false, std::memory_order_relaxed);
+            helped.wait(lock, [this] { return !helping; });
+        }
+        if (error != nullptr) std::rethrow_exception(error);
         writer.moved(moves.learned());
     }
 
@@ -212,11 +250,11 @@ struct BatchReader::Worker {
             if (!moving.load(std::memory_order_relaxed)) return;
             helping = true;
         }
-        moves.run();
+        moves.help();
         {
             const std::lock_guard lock(mutex);
             helping = false;
-            moving.store(false, std::memory_order_relaxed);  // nothing is left to take
+            moving.store(false, std::memory_order_relaxed);  // nothing is left, or not soon
         }
         helped.notify_one();
     }
@@ -269,6 +307,7 @@ struct BatchReader::Worker {
     std::atomic<size_t> arrivals{0};  // ready.size(), to be looked at without the lock
     std::atomic<bool> moving{false};  // whether `moves` may have parts to take
     SharedMoves moves;
+    std::int64_t cost_before = 0;  // of the thread alone
 
     std::mutex consumer;
     std::mutex mutex;  // guards what follows

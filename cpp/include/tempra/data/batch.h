@@ -1,6 +1,9 @@
 // What a training step reads: tokens, labels and where each sequence begins.
 #pragma once
 
+#include <array>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -18,9 +21,9 @@ struct Batch {
     std::int64_t valid_tokens = 0;      // labels other than kIgnoredLabel
 };
 
-// Fills a batch: sequences are laid out one by one, then their tokens are moved, by one thread or
-// several. A buffer used before keeps its memory, and its positions where the same sequences lie in
-// the same places.
+// Fills a batch: sequences are laid out one by one, then their tokens are moved, in parts that
+// several threads may take while later ones are still laid out. A buffer used before keeps its
+// memory, and its positions where the same sequences lie in the same places.
 class BatchWriter {
   public:
     // At most `most_tokens` will be added; ConfigError above 2^31 - 1, since offsets are int32.
@@ -33,17 +36,24 @@ class BatchWriter {
                       bool has_successor);
     // A sequence of padding, of which nothing is learned.
     void add_padding(std::int64_t length, std::int32_t token);
-    // Sequences that were laid out and not moved yet.
-    [[nodiscard]] size_t pending() const noexcept { return moves_.size(); }
-    // Moves the pending sequences [first, last) and returns how many labels are learned; threads
-    // may do so at once, each with others. FormatError on an id outside the vocabulary.
-    std::int64_t move(size_t first, size_t last) const;
-    // All pending ones have been moved, with that many labels that are learned.
+    // No more is added to the last part.
+    void close_part();
+    // Parts whose sequences are all laid out; only this may be asked while another thread adds.
+    [[nodiscard]] size_t closed_parts() const noexcept {
+        return closed_parts_.load(std::memory_order_acquire);
+    }
+    // Moves the tokens of a closed part and returns how many labels are learned; threads may do so
+    // at once, each with another part. FormatError on an id outside the vocabulary.
+    std::int64_t move(size_t part) const;
+    // All parts have been moved, with that many labels that are learned.
     void moved(std::int64_t valid_tokens);
-    void move_pending() { moved(move(0, pending())); }
+    // Closes the last part and moves all that is not moved yet.
+    void move_pending();
     // Moves what is pending and cuts the arrays to what was added.
     void finish();
 
+    // What moving all that was laid out costs, in tokens.
+    [[nodiscard]] std::int64_t cost() const noexcept { return cost_; }
     [[nodiscard]] std::int64_t tokens() const noexcept { return tokens_; }
 
   private:
@@ -60,8 +70,14 @@ class BatchWriter {
     [[nodiscard]] bool lay_out(std::int64_t length);
     std::int64_t move(const Move& sequence) const;
 
+    static constexpr size_t kMostParts = 32;
+
     Batch& batch_;
-    std::vector<Move> moves_;
+    std::array<std::vector<Move>, kMostParts> parts_;
+    std::atomic<size_t> closed_parts_{0};
+    std::int64_t least_part_cost_;
+    std::int64_t part_cost_ = 0;  // of the part that is open
+    std::int64_t cost_ = 0;
     std::int64_t tokens_ = 0;
     std::int64_t sequences_ = 0;
     std::int64_t laid_out_before_;  // sequences whose positions the buffer already has
