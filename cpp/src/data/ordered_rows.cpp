@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/planned_row.h"
 #include "tempra/data/row_source.h"
 #include "tempra/error.h"
 
@@ -46,7 +47,10 @@ class OrderedRows final : public RowSource {
             std::upper_bound(layout_->row_starts.begin(), layout_->row_starts.end(), in_epoch);
         const auto part = static_cast<size_t>(after - layout_->row_starts.begin() - 1);
         if (static_cast<std::int64_t>(part) != part_) make_plan(part);
-        append_row(static_cast<size_t>(in_epoch - layout_->row_starts[part]), batch);
+        append_planned_row(
+            plan_, in_epoch - layout_->row_starts[part], *stream_,
+            [&](std::int64_t planned) { return documents_[static_cast<size_t>(planned)]; },
+            options_.pad_token, batch);
     }
 
     [[nodiscard]] double epochs(std::int64_t rows) override {
@@ -140,23 +144,6 @@ class OrderedRows final : public RowSource {
         find_documents(layout_->cuts[part], layout_->cuts[part + 1]);
         plan_ = plan_packing(lengths_, options_.packing);
         part_ = static_cast<std::int64_t>(part);
-    }
-
-    void append_row(size_t row, BatchWriter& batch) const {
-        const std::int64_t before = batch.tokens();
-        const auto last = static_cast<size_t>(plan_.row_offsets[row + 1]);
-        for (auto i = static_cast<size_t>(plan_.row_offsets[row]); i < last; ++i) {
-            const PackedPiece piece = plan_.pieces[i];
-            const auto [start, whole] = stream_->document(documents_[piece.document]);
-            // Only one policy is at work in a plan.
-            const std::int64_t kept =
-                plan_.counts.truncated > 0 ? std::min(whole, plan_.capacity) : whole;
-            const std::int64_t begin = plan_.begin(i);
-            batch.add_sequence(*stream_, start + begin, piece.length, begin + piece.length < kept);
-        }
-        if (options_.pad_token) {
-            batch.add_padding(plan_.capacity - (batch.tokens() - before), *options_.pad_token);
-        }
     }
 
     std::shared_ptr<const TokenStream> stream_;

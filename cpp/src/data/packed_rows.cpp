@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "data/planned_row.h"
 #include "tempra/data/row_source.h"
 #include "tempra/data/sample_order.h"
 #include "tempra/error.h"
@@ -11,9 +12,6 @@
 namespace tempra::data {
 
 namespace {
-
-// Pieces between asking for where a document lies and using it.
-constexpr size_t kPlacesAhead = 8;
 
 using RowCounts = std::vector<std::int64_t>;  // [parts]
 
@@ -165,23 +163,9 @@ class PackedRows final : public RowSource {
 void append_packed_row(const PackingPlan& plan, std::int64_t row, const TokenStream& stream,
                        std::int64_t first_document, std::optional<std::int32_t> pad_token,
                        BatchWriter& batch) {
-    const std::int64_t before = batch.tokens();
-    const auto last = static_cast<size_t>(plan.row_offsets[static_cast<size_t>(row) + 1]);
-    for (auto i = static_cast<size_t>(plan.row_offsets[static_cast<size_t>(row)]); i < last; ++i) {
-        if (i + kPlacesAhead < plan.pieces.size()) {
-            stream.prefetch_place(first_document +
-                                  std::int64_t{plan.pieces[i + kPlacesAhead].document});
-        }
-        const PackedPiece piece = plan.pieces[i];
-        const auto [start, whole] =
-            stream.document(first_document + static_cast<std::int64_t>(piece.document));
-        // Only one policy is at work in a plan.
-        const std::int64_t kept =
-            plan.counts.truncated > 0 ? std::min(whole, plan.capacity) : whole;
-        const std::int64_t begin = plan.begin(i);
-        batch.add_sequence(stream, start + begin, piece.length, begin + piece.length < kept);
-    }
-    if (pad_token) batch.add_padding(plan.capacity - (batch.tokens() - before), *pad_token);
+    append_planned_row(
+        plan, row, stream, [&](std::int64_t planned) { return first_document + planned; },
+        pad_token, batch);
 }
 
 std::unique_ptr<RowSource> make_packed_rows(std::shared_ptr<const TokenStream> stream,
