@@ -75,49 +75,71 @@ struct ReducedLossNode : Node {
     void release() override { grad_hidden = grad_weight = grad_bias = Tensor(); }
 };
 
-struct UnreducedLossNode : Node {
-    SavedTensor hidden, weight, bias, labels, losses, log_sum_exps;
+// A loss whose gradients are computed in backward, from what went into it.
+struct LaterGradientsNode : Node {
+    SavedTensor hidden, weight, bias, labels;
     CrossEntropyOptions options;
     [[nodiscard]] const char* name() const override { return kName; }
-    void backward(BackwardContext& context) override {
+    void save(const Tensor& hidden_rows, const Tensor& head, const Tensor& offset,
+              const Tensor& flat_labels, const CrossEntropyOptions& given) {
+        hidden = SavedTensor::input(hidden_rows);
+        weight = SavedTensor::input(head);
+        if (offset.defined()) bias = SavedTensor::input(offset);
+        labels = SavedTensor::input(flat_labels);
+        options = given;
+    }
+    void release() override {
+        for (SavedTensor* saved : {&hidden, &weight, &bias, &labels}) saved->reset();
+    }
+
+  protected:
+    // complete(arguments, rows) says which loss it is.
+    template <class Complete>
+    void compute_gradients(BackwardContext& context, const Complete& complete) {
         const Tensor rows = as_rows(hidden.get(name()));
         const Tensor parameter = parameter_for(weight.get(name()), rows.dtype());
         const Tensor offset = bias.defined() ? contiguous(bias.get(name())) : Tensor();
         LinearCrossEntropyArguments arguments =
             base_arguments(rows, parameter, offset, labels.get(name()), options);
-        const Tensor grad_losses = reshape(context.contiguous_grad_output(), {rows.size(0)});
         Tensor grad_hidden;
         Tensor grad_weight;
         Tensor grad_bias;
         if (context.needs(0)) grad_hidden = empty(rows.sizes(), rows.dtype(), rows.device());
         if (context.needs(1)) grad_weight = context.gradient_buffer(1);
         if (context.needs(2)) grad_bias = context.gradient_buffer(2);
-        arguments.losses = losses.get(name()).view();
-        arguments.log_sum_exps = log_sum_exps.get(name()).view();
-        arguments.grad_losses = grad_losses.view();
         arguments.grad_hidden = grad_hidden.view();
         arguments.grad_weight = grad_weight.view();
         arguments.grad_bias = grad_bias.view();
+        complete(arguments, rows);
         run(rows, parameter, options, arguments);
         if (context.needs(0)) context.set(0, reshape(grad_hidden, edges()[0].sizes));
     }
+};
+
+struct UnreducedLossNode : LaterGradientsNode {
+    SavedTensor losses, log_sum_exps;
+    void backward(BackwardContext& context) override {
+        const Tensor grad_losses = context.contiguous_grad_output();
+        compute_gradients(context, [&](LinearCrossEntropyArguments& arguments, const Tensor& rows) {
+            arguments.losses = losses.get(name()).view();
+            arguments.log_sum_exps = log_sum_exps.get(name()).view();
+            arguments.grad_losses = reshape(grad_losses, {rows.size(0)}).view();
+        });
+    }
     void release() override {
-        for (SavedTensor* saved : {&hidden, &weight, &bias, &labels, &losses, &log_sum_exps}) {
-            saved->reset();
-        }
+        LaterGradientsNode::release();
+        losses.reset();
+        log_sum_exps.reset();
     }
 };
 
 // A reduced loss and its gradients, all in backward; `result` gets its value there.
-struct DeferredLossNode : Node {
-    SavedTensor hidden, weight, bias, labels;
+struct DeferredLossNode : LaterGradientsNode {
     Tensor result;  // detached, the same storage
-    CrossEntropyOptions options;
     std::int64_t counted = 0;
-    [[nodiscard]] const char* name() const override { return kName; }
     void backward(BackwardContext& context) override;
     void release() override {
-        for (SavedTensor* saved : {&hidden, &weight, &bias, &labels}) saved->reset();
+        LaterGradientsNode::release();
         result = Tensor();
     }
 };
@@ -134,26 +156,13 @@ double scale_of(const CrossEntropyOptions& options, std::int64_t counted) {
 }
 
 void DeferredLossNode::backward(BackwardContext& context) {
-    const Tensor rows = as_rows(hidden.get(name()));
-    const Tensor parameter = parameter_for(weight.get(name()), rows.dtype());
-    const Tensor offset = bias.defined() ? contiguous(bias.get(name())) : Tensor();
-    LinearCrossEntropyArguments arguments =
-        base_arguments(rows, parameter, offset, labels.get(name()), options);
-    const Tensor losses = empty({rows.size(0)}, statistics_dtype(rows.dtype()), rows.device());
-    Tensor grad_hidden;
-    Tensor grad_weight;
-    Tensor grad_bias;
-    if (context.needs(0)) grad_hidden = empty(rows.sizes(), rows.dtype(), rows.device());
-    if (context.needs(1)) grad_weight = context.gradient_buffer(1);
-    if (context.needs(2)) grad_bias = context.gradient_buffer(2);
-    arguments.losses = losses.view();
-    arguments.grad_hidden = grad_hidden.view();
-    arguments.grad_weight = grad_weight.view();
-    arguments.grad_bias = grad_bias.view();
-    arguments.grad_scale = context.grad_output().item() * scale_of(options, counted);
-    run(rows, parameter, options, arguments);
+    Tensor losses;
+    compute_gradients(context, [&](LinearCrossEntropyArguments& arguments, const Tensor& rows) {
+        losses = empty({rows.size(0)}, statistics_dtype(rows.dtype()), rows.device());
+        arguments.losses = losses.view();
+        arguments.grad_scale = context.grad_output().item() * scale_of(options, counted);
+    });
     copy_(result, reduce_losses(losses, counted, options.reduction));
-    if (context.needs(0)) context.set(0, reshape(grad_hidden, edges()[0].sizes));
 }
 
 Tensor composed_loss(const Tensor& hidden, const Tensor& weight, const Tensor& bias,
@@ -232,12 +241,8 @@ Tensor deferred_linear_cross_entropy(const Tensor& hidden, const Tensor& weight,
     const Tensor result = full({}, std::numeric_limits<double>::quiet_NaN(),
                                statistics_dtype(hidden.dtype()), hidden.device());
     auto node = make_node<DeferredLossNode>({&hidden, &weight, &bias});
-    node->hidden = SavedTensor::input(hidden);
-    node->weight = SavedTensor::input(weight);
-    if (bias.defined()) node->bias = SavedTensor::input(bias);
-    node->labels = SavedTensor::input(reshape(contiguous(labels), {labels.numel()}));
+    node->save(hidden, weight, bias, reshape(contiguous(labels), {labels.numel()}), options);
     node->result = result.detach();
-    node->options = options;
     node->counted = count(valid_labels(labels, options));
     attach(result, node);
     return result;
@@ -272,13 +277,9 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
         const Tensor result = reshape(losses, labels.sizes());
         if (recording) {
             auto node = make_node<UnreducedLossNode>({&hidden, &weight, &bias});
-            node->hidden = SavedTensor::input(hidden);
-            node->weight = SavedTensor::input(weight);
-            node->bias = SavedTensor::input(bias);
-            node->labels = SavedTensor::input(flat_labels);
+            node->save(hidden, weight, bias, flat_labels, options);
             node->losses = SavedTensor::output(losses);
             node->log_sum_exps = SavedTensor::output(log_sum_exps);
-            node->options = options;
             attach(result, node);
         }
         return result;
