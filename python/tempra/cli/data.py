@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,14 +19,18 @@ def _help(section: type[DataConfig] | type[TokenizerConfig], field: str) -> Para
     return Parameter(help=section.model_fields[field].description, negative=())
 
 
-# How text is read; what is not given is left to the configuration.
-TextField = Annotated[str | None, _help(DataConfig, "text_field")]
-Suffixes = Annotated[list[str] | None, _help(DataConfig, "suffixes")]
-Separator = Annotated[str | None, _help(DataConfig, "separator")]
-Format = Annotated[str | None, _help(DataConfig, "format")]
-Template = Annotated[str | None, _help(DataConfig, "template")]
-TrainOn = Annotated[str | None, _help(DataConfig, "train_on")]
-SkipBadLines = Annotated[int | None, _help(DataConfig, "skip_bad_lines")]
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How text is read; what is not given is left to the configuration."""
+
+    text_field: Annotated[str | None, _help(DataConfig, "text_field")] = None
+    suffixes: Annotated[list[str] | None, _help(DataConfig, "suffixes")] = None
+    separator: Annotated[str | None, _help(DataConfig, "separator")] = None
+    format: Annotated[str | None, _help(DataConfig, "format")] = None
+    template: Annotated[str | None, _help(DataConfig, "template")] = None
+    train_on: Annotated[str | None, _help(DataConfig, "train_on")] = None
+    skip_bad_lines: Annotated[int | None, _help(DataConfig, "skip_bad_lines")] = None
 
 
 @app.command
@@ -39,13 +44,7 @@ def prepare(
     tokenizer: Annotated[str | None, _help(TokenizerConfig, "kind")] = None,
     vocab_size: Annotated[int | None, _help(TokenizerConfig, "vocab_size")] = None,
     tokenizer_path: Annotated[str | None, _help(TokenizerConfig, "path")] = None,
-    text_field: TextField = None,
-    suffixes: Suffixes = None,
-    separator: Separator = None,
-    format: Format = None,
-    template: Template = None,
-    train_on: TrainOn = None,
-    skip_bad_lines: SkipBadLines = None,
+    reading: ReadingOptions = ReadingOptions(),
     token_dtype: Annotated[str | None, _help(DataConfig, "token_dtype")] = None,
     shard_tokens: Annotated[
         int, Parameter(help="Tokens after which a new file begins, at the end of a document.")
@@ -73,13 +72,7 @@ def prepare(
             train=list(text),
             validation=validation,
             validation_fraction=validation_fraction,
-            text_field=text_field,
-            suffixes=suffixes,
-            separator=separator,
-            format=format,
-            template=template,
-            train_on=train_on,
-            skip_bad_lines=skip_bad_lines,
+            **asdict(reading),
             token_dtype=token_dtype,
         )
     )
@@ -220,13 +213,7 @@ def preview(
     documents: Annotated[int, Parameter(help="How many documents to show.")] = 3,
     characters: Annotated[int, Parameter(help="How much of each to show.")] = 300,
     split: Annotated[str, Parameter(help="Which split of a prepared folder.")] = "train",
-    text_field: TextField = None,
-    suffixes: Suffixes = None,
-    separator: Separator = None,
-    format: Format = None,
-    template: Template = None,
-    train_on: TrainOn = None,
-    skip_bad_lines: SkipBadLines = None,
+    reading: ReadingOptions = ReadingOptions(),
 ) -> int:
     """Show the beginning of the first documents, as training will see them.
 
@@ -244,16 +231,7 @@ def preview(
         prepared = PreparedDataset(Path(text[0]))
         notes, shown = preview_prepared(prepared, split, documents, characters)
     else:
-        options = _given(
-            text_field=text_field,
-            suffixes=suffixes,
-            separator=separator,
-            format=format,
-            template=template,
-            train_on=train_on,
-            skip_bad_lines=skip_bad_lines,
-        )
-        data = DataConfig.from_mapping({"train": list(text), **options})
+        data = DataConfig.from_mapping(_given(train=list(text), **asdict(reading)))
         notes, shown = preview_sources(data, documents, characters)
     for note in notes:
         print(note)
