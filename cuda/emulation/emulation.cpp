@@ -1,6 +1,7 @@
 // Threads of a block as coroutines with stacks of their own, one block after another. A barrier
-// gives the processor to the next thread; when all wait, all go on. Every second launch runs its
-// threads in the opposite order, so that a missing barrier gives two runs that differ. A barrier
+// gives the processor to the next thread; when all wait, all go on. A warp runs as far ahead of the
+// others as barriers let it, and every second launch runs warps and threads in the opposite order,
+// so that a missing barrier shows, or gives two runs that differ. A barrier
 // that some threads of the warp or block never reach ends the process with a line that says so.
 #include <cstdio>
 #include <cstdlib>
@@ -142,24 +143,33 @@ bool release(int begin, int end, State waiting) {
     return any;
 }
 
+// One warp as far as it comes without the others.
+void run_warp(int begin, int end, bool backwards) {
+    Machine& m = machine();
+    do {
+        for (int i = 0; i < end - begin; ++i) {
+            const int number = backwards ? end - 1 - i : begin + i;
+            if (m.threads[number].state == State::ready) resume(number);
+        }
+    } while (release(begin, end, State::waits_for_warp));
+}
+
 void run_block(dim3 block) {
     Machine& m = machine();
     for (int i = 0; i < m.count; ++i) prepare(i, block);
     const bool backwards = m.launches % 2 != 0;
+    const int warps = (m.count + kWarp - 1) / kWarp;
     for (;;) {
-        for (int i = 0; i < m.count; ++i) {
-            const int number = backwards ? m.count - 1 - i : i;
-            if (m.threads[number].state == State::ready) resume(number);
+        for (int w = 0; w < warps; ++w) {
+            const int begin = (backwards ? warps - 1 - w : w) * kWarp;
+            run_warp(begin, begin + kWarp < m.count ? begin + kWarp : m.count, backwards);
         }
-        bool alive = false, goes_on = false;
+        bool alive = false;
         for (int i = 0; i < m.count; ++i) alive = alive || m.threads[i].state != State::ended;
         if (!alive) return;
-        for (int w = 0; w < m.count; w += kWarp) {
-            const int end = w + kWarp < m.count ? w + kWarp : m.count;
-            goes_on = release(w, end, State::waits_for_warp) || goes_on;
+        if (!release(0, m.count, State::waits_for_block)) {
+            stop("threads wait for others that do not come: a barrier in a branch");
         }
-        goes_on = goes_on || release(0, m.count, State::waits_for_block);
-        if (!goes_on) stop("threads wait for others that do not come: a barrier in a branch");
     }
 }
 
