@@ -104,16 +104,17 @@ def length_chart(rows: Rows) -> str:
         for library, colour in (ours, theirs)
     ]
     speeds = [line for line in speeds if line.points]
-    limit = points(rows, f"{prefix}/{dtype}", "tempra", "limit_tokens_per_second")
-    limit_line = Series("limit", "limit", limit, dashed=True)
+    limit = _limit(rows, f"{prefix}/{dtype}")
+    limit_lines = [Series("limit", "limit", limit, dashed=True)] if limit else []
     lengths = [length for length, _ in speeds[0].points]
     title = "ref-mid with longer sequences, 4,096 tokens a step, bf16"
-    words = "; ".join(_spoken(line) for line in [*speeds, limit_line])
+    words = "; ".join(_spoken(line) for line in [*speeds, *limit_lines])
     drawing = Drawing(860, 430, title, words)
     drawing.text(20, 30, title, size=17, bold=True)
     drawing.text(20, 50, machine_line(rows, prefix), colour="quiet")
     label = "tokens in a sequence"
-    most, step = _round_axis(max(value for _, value in limit))
+    highest = max(value for line in (*limit_lines, *speeds) for _, value in line.points)
+    most, step = _round_axis(highest)
     left = Panel(drawing, 70, 128, 320, 220, lengths, most, step, "tokens per second", label)
     memory = [
         Series(line.name, line.colour, _memory(rows, f"{prefix}/{dtype}", library))
@@ -135,15 +136,30 @@ def length_chart(rows: Rows) -> str:
         "peak MiB beyond 16 bytes a parameter",
         label,
     )
-    for panel, lines in ((left, [limit_line, *speeds]), (right, [stored, *memory])):
+    for panel, lines in ((left, [*limit_lines, *speeds]), (right, [stored, *memory])):
         panel.axes()
         for line in lines:
             panel.line(line)
-    legend(drawing, 20, 80, [*speeds, limit_line], 148)
+    legend(drawing, 20, 80, [*speeds, *limit_lines], 148)
     legend(drawing, 484, 80, [stored], 148)
     note = "Every step has as many tokens: memory that is linear in length is flat at the right."
     drawing.text(20, 418, note, colour="quiet", size=11)
     return drawing.to_svg()
+
+
+def _limit(rows: Rows, prefix: str) -> list[tuple[int, float]]:
+    """Return what the best matrix rate of all these rows allows: a busy moment makes it too low.
+
+    Nothing where even the best was exceeded: then it was no limit.
+    """
+    flops = dict(points(rows, prefix, "tempra", "flops"))
+    shares = dict(points(rows, prefix, "tempra", "peak_share"))
+    peaks = {length: flops[length] / shares[length] for length in flops}
+    best = max(peaks.values())
+    if best < max(flops.values()):
+        return []
+    limits = points(rows, prefix, "tempra", "limit_tokens_per_second")
+    return [(length, limit * best / peaks[length]) for length, limit in limits]
 
 
 def _memory(rows: Rows, prefix: str, library: str) -> list[tuple[int, float]]:

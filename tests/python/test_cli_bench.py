@@ -18,6 +18,7 @@ import pytest
 from tempra.benchmark import machine_benchmark
 from tempra.benchmark.bar_chart import training_chart
 from tempra.benchmark.machine_benchmark import BenchmarkOptions, MachineBenchmark
+from tempra.benchmark.reference_configs import REFERENCE_CONFIGS
 from tempra.benchmark.report import BenchmarkReport, CaseRows
 from tempra.benchmark.report_table import print_report
 from tempra.benchmark.training_benchmark import CaseResult, Peers
@@ -200,6 +201,16 @@ def test_the_chart_is_sound_xml_with_bars_as_long_as_shares():
         return max(widths)
 
     assert bar("first") / bar("second") == pytest.approx(0.6 / 0.4, rel=0.01)
+
+
+def test_the_better_of_two_measured_peaks_is_the_limit_of_all_rows():
+    report = filled_report()
+    report.add_peaks({"f32": {"tempra": 300e9, "torch": 100e9}})
+    assert report.peaks == {"f32": {"tempra": 300e9, "torch": 190e9}}
+    (case,) = report.cases
+    limit = 300e9 / REFERENCE_CONFIGS["ref-nano"].case("f32").transformer.flops_per_token()
+    assert case.limit == pytest.approx(limit)
+    assert case.rows[1]["peak_share"] == pytest.approx(case.rows[1]["flops"] / 300e9)
 
 
 def run_with_fakes(monkeypatch, options: BenchmarkOptions, case_seconds: float) -> BenchmarkReport:

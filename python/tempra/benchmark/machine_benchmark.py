@@ -60,19 +60,24 @@ class MachineBenchmark:
         """Measure everything that the options ask for and the time allows."""
         options, report = self._options, self._report
         try:
-            self._announce("the limit: matrix products")
-            report.peaks = measured_peaks(
-                options.dtypes,
-                options.threads,
-                torch=options.peers.torch,
-                environment=self._environment,
-            )
+            self._measure_peaks()
             estimate = TimeEstimate({dtype: report.peak(dtype) for dtype in report.peaks})
             cases = options.cases()
             for position, (config, dtype) in enumerate(cases):
                 self._case(config, dtype, estimate, len(cases) - position)
+            self._measure_peaks()  # the machine may have been busy the first time
         finally:
             report.seconds = time.monotonic() - self._started
+
+    def _measure_peaks(self) -> None:
+        self._announce("the limit: matrix products")
+        peaks = measured_peaks(
+            self._options.dtypes,
+            self._options.threads,
+            torch=self._options.peers.torch,
+            environment=self._environment,
+        )
+        self._report.add_peaks(peaks)
 
     def _case(self, config: str, dtype: str, estimate: TimeEstimate, cases_left: int) -> None:
         case = REFERENCE_CONFIGS[config].case(dtype)
