@@ -9,6 +9,8 @@ import argparse
 from pathlib import Path
 
 from harness import append_rows, print_table
+from tempra import _core
+from tempra.benchmark.isa_environment import isa_environment
 from tempra.benchmark.machine import identity
 from tempra.benchmark.matrix_peak import measured_peaks
 from tempra.benchmark.reference_configs import LLAMA_CONFIGS, REFERENCE_CONFIGS
@@ -25,19 +27,31 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="per case, all libraries")
+    parser.add_argument("--isa", choices=_core.supported_isas(), help="for all libraries")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--output", type=Path, default=None, help="JSON lines are appended here")
     options = parser.parse_args()
     libraries = Peers(not options.no_torch, not options.no_compile).libraries()
-    peaks = measured_peaks(options.dtypes, options.threads, torch=not options.no_torch)
+    environment = isa_environment(options.isa)
+    peaks = measured_peaks(
+        options.dtypes, options.threads, torch=not options.no_torch, environment=environment
+    )
     rows = []
     for config in options.configs:
         for dtype in options.dtypes:
             case = configs[config].case(dtype)
-            result = measure_case(case, libraries, options.threads, seconds=options.seconds)
+            result = measure_case(
+                case,
+                libraries,
+                options.threads,
+                seconds=options.seconds,
+                environment=environment,
+            )
             with_limit(result.rows, case, max(peaks[dtype].values()))
-            rows += [{**row, **identity(options.threads)} for row in result.rows]
+            machine = identity(options.threads)
+            machine["isa"] = options.isa or machine["isa"]
+            rows += [{**row, **machine} for row in result.rows]
             for library, reason in result.failures.items():
                 print(f"{case.name}: {library} left out, {reason}", flush=True)
     print_table(
