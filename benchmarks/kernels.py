@@ -1,5 +1,5 @@
 """Kernels against the machine's limits: matrix rate for products, attention and the loss; copy
-bandwidth for norms and the optimizer.
+bandwidth for norms; for the optimizer the bandwidth of plain loops that read and write as it does.
 
     python benchmarks/kernels.py --dtypes f32 bf16
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,9 @@ class Case:
     run: Callable[[], object]
     flops: float = 0.0
     bytes_moved: float = 0.0
+    # Plain loops with this mix of reading and writing, in turns with it, and the bytes they move.
+    same_mix: Callable[[], object] | None = None
+    same_mix_bytes: float = 0.0
 
 
 def _tensor(dtype: str, *shape: int) -> _core.Tensor:
@@ -103,17 +107,33 @@ def norms(dtype: str) -> Iterator[Case]:
 
 
 def optimizer(dtype: str) -> Iterator[Case]:
-    """AdamW at 64 M parameters: 28 bytes each, 4 more where the norm is read, 2 for a bf16 copy."""
+    """AdamW at 64 M parameters: 28 bytes each, 4 more where the norm is read, 2 for a bf16 copy.
+
+    Of the 32, 20 are read and 12 written in place, as by two additions and one scaling in place.
+    """
     count = 1 << 26
     parameter = _core.zeros((count // 1024, 1024)).requires_grad_()
     arena = _core.ParameterArena([("weight", parameter)], bf16_copy=dtype == "bf16")
     arena.gradients.fill_(1e-3)
     update = _core.AdamW(arena, [{"weight_decay": 0.1}], [0], [False])
     per_parameter = 28 + 4 + (2 if dtype == "bf16" else 0)
+    threads = _core.num_threads()
+    pool = ThreadPoolExecutor(threads)
+    values = np.array_split(np.ones(count, dtype=np.float32), threads)
+    others = np.array_split(np.ones(count, dtype=np.float32), threads)
+
+    def same_mix() -> None:
+        one = np.float32(1.0)
+        for _ in range(2):
+            list(pool.map(lambda x, y: np.subtract(x, y, out=x), values, others))
+        list(pool.map(lambda x: np.multiply(x, one, out=x), values))
+
     yield Case(
         "adamw",
         lambda: update.step(learning_rate=1e-3, gradient_scale=1.0, max_gradient_norm=1.0),
         bytes_moved=float(per_parameter * count),
+        same_mix=same_mix,
+        same_mix_bytes=32.0 * count,
     )
 
 
@@ -150,12 +170,20 @@ def main() -> None:
         for family in options.families:
             for case in FAMILIES[family](dtype):
                 _core.reset_peak_memory()
-                times = interleave({"run": case.run}, seconds=options.seconds)["run"]
+                turns: dict[str, Callable[[], object]] = {"run": case.run}
+                if case.same_mix is not None:
+                    turns["same mix"] = case.same_mix
+                samples = interleave(turns, seconds=options.seconds)
+                times = samples["run"]
                 seconds = float(np.median(times))
+                if case.same_mix is not None:
+                    memory = case.same_mix_bytes / float(np.median(samples["same mix"]))
+                else:
+                    memory = bandwidth
                 rate, limit = (
                     (case.flops / seconds, peak)
                     if case.flops
-                    else (case.bytes_moved / seconds, bandwidth)
+                    else (case.bytes_moved / seconds, memory)
                 )
                 rows.append(
                     {
