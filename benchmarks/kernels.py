@@ -117,7 +117,7 @@ def optimizer(dtype: str) -> Iterator[Case]:
     arena.gradients.fill_(1e-3)
     update = _core.AdamW(arena, [{"weight_decay": 0.1}], [0], [False])
     per_parameter = 28 + 4 + (2 if dtype == "bf16" else 0)
-    threads = _core.num_threads()
+    threads = _core.get_num_threads()
     pool = ThreadPoolExecutor(threads)
     values = np.array_split(np.ones(count, dtype=np.float32), threads)
     others = np.array_split(np.ones(count, dtype=np.float32), threads)
