@@ -19,6 +19,8 @@ constexpr size_t kMostAhead = 15;
 // The first ones are asked for as soon as they are laid out: as many tokens as the second cache
 // keeps until they are moved.
 constexpr std::int64_t kTokensAskedAtOnce = std::int64_t{1} << 14;
+// In batches of fewer, asking twice for the same takes longer than it saves.
+constexpr std::int64_t kLeastTokensAskedAtOnce = std::int64_t{1} << 12;
 
 // A sequence costs as much as this many tokens more: no cache has the place where it begins.
 constexpr std::int64_t kCostOfSequence = 256;
@@ -31,6 +33,7 @@ constexpr size_t kUsualSequencesOfPart = 48;
 
 BatchWriter::BatchWriter(Batch& batch, std::int64_t most_tokens)
     : batch_(batch),
+      asked_at_once_(most_tokens < kLeastTokensAskedAtOnce ? 0 : kTokensAskedAtOnce),
       least_part_cost_(std::max(kLeastCostOfPart, most_tokens / kPartsOfBatch)),
       laid_out_before_(static_cast<std::int64_t>(std::max<size_t>(batch.offsets.size(), 1)) - 1) {
     TEMPRA_CHECK(ConfigError,
@@ -68,7 +71,7 @@ void BatchWriter::add_sequence(const TokenStream& stream, std::int64_t begin, st
     if (part_cost_ == 0) parts_[open].reserve(kUsualSequencesOfPart);
     parts_[open].push_back(
         {&stream, begin, start, static_cast<std::int32_t>(length), has_successor, needs_positions});
-    if (tokens_ <= kTokensAskedAtOnce) stream.prefetch(begin, length);
+    if (tokens_ <= asked_at_once_) stream.prefetch(begin, length);
     part_cost_ += length + kCostOfSequence;
     cost_ += length + kCostOfSequence;
     if (part_cost_ >= least_part_cost_ && open + 1 < kMostParts) close_part();

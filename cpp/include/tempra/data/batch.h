@@ -75,6 +75,7 @@ class BatchWriter {
     Batch& batch_;
     std::array<std::vector<Move>, kMostParts> parts_;
     std::atomic<size_t> closed_parts_{0};
+    std::int64_t asked_at_once_;  // the tokens that are asked for when they are laid out
     std::int64_t least_part_cost_;
     std::int64_t part_cost_ = 0;  // of the part that is open
     std::int64_t cost_ = 0;
