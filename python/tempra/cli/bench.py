@@ -102,6 +102,7 @@ def _announce(line: str) -> None:
 
 
 def _write(report: BenchmarkReport, json: Path | None, chart: Path | None) -> None:
+    from tempra import _core
     from tempra.benchmark.report_table import print_report
 
     if str(json) == "-":
@@ -109,12 +110,13 @@ def _write(report: BenchmarkReport, json: Path | None, chart: Path | None) -> No
     else:
         print_report(report)
     if json is not None and str(json) != "-":
-        json.write_text(report.to_json() + "\n", encoding="utf-8")
+        _core.write_file_atomic(str(json), f"{report.to_json()}\n".encode())
         _announce(f"rows in {json}")
     if chart is not None and report.cases:
         from tempra.benchmark.bar_chart import training_chart
 
-        chart.write_text(training_chart(report.cases, report.machine), encoding="utf-8")
+        drawn = training_chart(report.cases, report.machine)
+        _core.write_file_atomic(str(chart), drawn.encode())
         _announce(f"chart in {chart}")
 
 
