@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tempra.benchmark.reference_configs import LLAMA_CONFIGS, REFERENCE_CONFIGS
+from tempra.benchmark.reference_configs import LLAMA_CONFIGS, REFERENCE_CONFIGS, TrainingCase
 from tempra.models import Transformer, TransformerConfig
 
 TOKENS, ROWS = 24, 2
@@ -60,7 +61,9 @@ def test_the_peer_is_the_same_model(family):
     for _, parameter in ours.named_parameters():
         values = parameter.numpy()
         values += random.normal(0, 0.3, values.shape).astype(np.float32)
-    peer = Gpt(config) if family == "gpt2" else Llama(config)
+    # What the worker gives it: the fields as they were written, without our class.
+    fields = SimpleNamespace(**json.loads(TrainingCase("a", config, 1).to_json())["transformer"])
+    peer = Gpt(fields) if family == "gpt2" else Llama(fields)
     copy_into(peer, ours)
     data = random.integers(0, config.vocab_size, (ROWS, TOKENS + 1)).astype(np.int32)
     tokens, labels = data[:, :-1].copy(), data[:, 1:].copy()

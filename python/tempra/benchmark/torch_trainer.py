@@ -100,8 +100,8 @@ class GroupedAttention(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.sizes = (config.heads, config.kv_heads, config.kv_heads)
-        self.head_dim = config.head_dim
-        self.qkv = nn.Linear(config.width, sum(self.sizes) * config.head_dim, bias=False)
+        self.head_dim = config.width // config.heads
+        self.qkv = nn.Linear(config.width, sum(self.sizes) * self.head_dim, bias=False)
         self.output = nn.Linear(config.width, config.width, bias=False)
 
     def forward(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
@@ -144,7 +144,8 @@ class Llama(nn.Module):
         self.head = nn.Linear(config.width, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.tokens.weight
-        half = torch.arange(0, config.head_dim, 2) / config.head_dim
+        head_dim = config.width // config.heads
+        half = torch.arange(0, head_dim, 2) / head_dim
         angles = torch.outer(torch.arange(config.context), config.rope_theta**-half)
         self.register_buffer("cosine", torch.cat((angles, angles), dim=1).cos())
         self.register_buffer("sine", torch.cat((angles, angles), dim=1).sin())
