@@ -9,44 +9,12 @@
 #include <limits>
 #include <string>
 
+#include "reference_activation.h"
+
 namespace tempra {
 namespace {
 
 namespace isa = cpu::baseline;
-
-double reference(Activation kind, double x) {
-    switch (kind) {
-        case Activation::none: return x;
-        case Activation::relu: return x > 0 ? x : 0;
-        case Activation::silu: return x / (1 + std::exp(-x));
-        case Activation::gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-        case Activation::gelu_tanh: {
-            const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
-            return 0.5 * x * (1 + std::tanh(u));
-        }
-    }
-    return 0;
-}
-
-double reference_derivative(Activation kind, double x) {
-    switch (kind) {
-        case Activation::none: return 1;
-        case Activation::relu: return x > 0 ? 1 : 0;
-        case Activation::silu: {
-            const double s = 1 / (1 + std::exp(-x));
-            return s + x * s * (1 - s);
-        }
-        case Activation::gelu:
-            return 0.5 * std::erfc(-x / std::sqrt(2.0)) +
-                   x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
-        case Activation::gelu_tanh: {
-            const double root = std::sqrt(2 / M_PI);
-            const double t = std::tanh(root * (x + 0.044715 * x * x * x));
-            return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * root * (1 + 3 * 0.044715 * x * x);
-        }
-    }
-    return 0;
-}
 
 template <class A>
 A forward(Activation kind, A x) {
@@ -62,11 +30,11 @@ class ActivationCase : public testing::TestWithParam<Activation> {};
 TEST_P(ActivationCase, FloatMatchesDouble) {
     for (double x = -14; x <= 14; x += 0.00137) {
         const float given = static_cast<float>(x);
-        const double expected = reference(GetParam(), given);
+        const double expected = reference_activation(GetParam(), given);
         EXPECT_NEAR(forward<float>(GetParam(), given), expected, 2e-7 * std::fmax(1, std::abs(x)))
             << x;
-        EXPECT_NEAR(derivative<float>(GetParam(), given), reference_derivative(GetParam(), given),
-                    6e-7)
+        EXPECT_NEAR(derivative<float>(GetParam(), given),
+                    reference_activation_derivative(GetParam(), given), 6e-7)
             << x;
     }
 }
@@ -76,15 +44,17 @@ TEST_P(ActivationCase, FloatTailKeepsRelativeAccuracy) {
     if (GetParam() == Activation::gelu_tanh) return;  // the reference itself cancels there
     for (double x = -8; x < -0.5; x += 0.013) {
         const float given = static_cast<float>(x);
-        const double expected = reference(GetParam(), given);
+        const double expected = reference_activation(GetParam(), given);
         EXPECT_NEAR(forward<float>(GetParam(), given), expected, 4e-6 * std::abs(expected)) << x;
     }
 }
 
 TEST_P(ActivationCase, DoubleMatchesReference) {
     for (double x = -14; x <= 14; x += 0.0173) {
-        EXPECT_NEAR(forward<double>(GetParam(), x), reference(GetParam(), x), 1e-14) << x;
-        EXPECT_NEAR(derivative<double>(GetParam(), x), reference_derivative(GetParam(), x), 1e-14)
+        EXPECT_NEAR(forward<double>(GetParam(), x), reference_activation(GetParam(), x), 1e-14)
+            << x;
+        EXPECT_NEAR(derivative<double>(GetParam(), x),
+                    reference_activation_derivative(GetParam(), x), 1e-14)
             << x;
     }
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <string>
 #include <thread>
 
 #include "tempra/error.h"
@@ -33,24 +34,25 @@ std::vector<std::int32_t> expected_tokens(const RowSource& source, std::int64_t 
     return {batch.tokens.begin(), batch.tokens.end()};
 }
 
-// A source whose row 50 cannot be read.
+// A source with a row that cannot be read.
 class FailingRows final : public RowSource {
   public:
-    explicit FailingRows(std::shared_ptr<const RowSource> rows)
-        : prototype_(std::move(rows)), rows_(prototype_->fresh()) {}
+    explicit FailingRows(std::shared_ptr<const RowSource> rows, std::int64_t damaged = 50)
+        : prototype_(std::move(rows)), rows_(prototype_->fresh()), damaged_(damaged) {}
     [[nodiscard]] std::int64_t row_tokens() const override { return rows_->row_tokens(); }
     void append(std::int64_t row, BatchWriter& batch) override {
-        if (row == 50) throw FormatError("row 50 is damaged");
+        if (row == damaged_) throw FormatError("row " + std::to_string(row) + " is damaged");
         rows_->append(row, batch);
     }
     [[nodiscard]] double epochs(std::int64_t rows) override { return rows_->epochs(rows); }
     [[nodiscard]] std::unique_ptr<RowSource> fresh() const override {
-        return std::make_unique<FailingRows>(prototype_);
+        return std::make_unique<FailingRows>(prototype_, damaged_);
     }
 
   private:
     std::shared_ptr<const RowSource> prototype_;
     std::unique_ptr<RowSource> rows_;
+    std::int64_t damaged_;
 };
 
 TEST(BatchReaderTest, ReadsEveryBatchInOrderAndOutOfOrder) {
@@ -160,28 +162,10 @@ TEST(BatchReaderTest, TheFirstDamageOfALargeBatchIsNamed) {
 
 TEST(BatchReaderTest, ALargeBatchThatCannotBeLaidOutIsAnError) {
     const ManyThreads threads;
-    class FailingRows final : public RowSource {
-      public:
-        explicit FailingRows(std::shared_ptr<const RowSource> rows)
-            : prototype_(std::move(rows)), rows_(prototype_->fresh()) {}
-        [[nodiscard]] std::int64_t row_tokens() const override { return rows_->row_tokens(); }
-        void append(std::int64_t row, BatchWriter& batch) override {
-            TEMPRA_CHECK(ConfigError, row != 30'000, "row {} is not there", row);
-            rows_->append(row, batch);
-        }
-        [[nodiscard]] double epochs(std::int64_t rows) override { return rows_->epochs(rows); }
-        [[nodiscard]] std::unique_ptr<RowSource> fresh() const override {
-            return std::make_unique<FailingRows>(prototype_);
-        }
-
-      private:
-        std::shared_ptr<const RowSource> prototype_;
-        std::unique_ptr<RowSource> rows_;
-    };
     for (int again = 0; again < 20; ++again) {
-        BatchReader reader(std::make_shared<FailingRows>(windows(100'000)), {8192, 0, 1});
+        BatchReader reader(std::make_shared<FailingRows>(windows(100'000), 30'000), {8192, 0, 1});
         for (std::int64_t index = 0; index < 3; ++index) (void)reader.read(index);
-        EXPECT_THROW((void)reader.read(3), ConfigError);
+        EXPECT_THROW((void)reader.read(3), FormatError);
         EXPECT_EQ(reader.read(2)->tokens.size(),
                   static_cast<size_t>(8192 * windows()->row_tokens()));
     }

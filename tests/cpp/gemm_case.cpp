@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "reference_activation.h"
+
 namespace tempra::testing {
 
 double get(const TensorView& v, std::int64_t offset) {
@@ -25,37 +27,6 @@ void set(const TensorView& v, std::int64_t offset, double value) {
 }
 
 namespace {
-
-double activate(Activation kind, double x) {
-    switch (kind) {
-        case Activation::none: return x;
-        case Activation::relu: return x > 0 ? x : 0;
-        case Activation::silu: return x / (1 + std::exp(-x));
-        case Activation::gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-        case Activation::gelu_tanh:
-            return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    }
-    return 0;
-}
-double activation_slope(Activation kind, double x) {
-    switch (kind) {
-        case Activation::none: return 1;
-        case Activation::relu: return x > 0 ? 1 : 0;
-        case Activation::silu: {
-            const double sigmoid = 1 / (1 + std::exp(-x));
-            return sigmoid + x * sigmoid * (1 - sigmoid);
-        }
-        case Activation::gelu:
-            return 0.5 * std::erfc(-x / std::sqrt(2.0)) +
-                   x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
-        case Activation::gelu_tanh: {
-            const double root = std::sqrt(2 / M_PI);
-            const double t = std::tanh(root * (x + 0.044715 * x * x * x));
-            return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * root * (1 + 3 * 0.044715 * x * x);
-        }
-    }
-    return 0;
-}
 
 // 64-byte alignment for packed operands, as arenas and the pool give.
 void* aligned(std::vector<unsigned char>& storage, std::int64_t bytes) {
@@ -145,7 +116,8 @@ void check(const KernelTable& table, const Case& t, Types types) {
                 }
                 double rounded = 0;  // values rounded to the result's dtype on the way
                 if (s.arguments.activation_input.present()) {
-                    x *= activation_slope(t.activation, s.activation_input.at(z, i, j));
+                    x *= reference_activation_derivative(t.activation,
+                                                         s.activation_input.at(z, i, j));
                 } else if (t.activation != Activation::none) {
                     // Of the value as it is stored; no activation here is steeper than 1.13.
                     if (s.arguments.pre_activation.present()) {
@@ -153,7 +125,7 @@ void check(const KernelTable& table, const Case& t, Types types) {
                     } else {
                         rounded = 1.13 * std::abs(x);
                     }
-                    x = activate(t.activation, x);
+                    x = reference_activation(t.activation, x);
                 }
                 if (s.arguments.residual.present()) x += s.residual.at(z, i, j);
                 if (s.arguments.accumulate != 0) x += get(before.matrix(), before.offset(z, i, j));
