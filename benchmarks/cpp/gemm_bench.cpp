@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "dispatch/select.h"
+#include "memory/caching_pool.h"
 #include "tempra/threads.h"
 
 namespace tempra {
@@ -43,9 +44,7 @@ class Buffer {
   public:
     Buffer(DType dtype, std::int64_t rows, std::int64_t columns)
         : dtype_(dtype), rows_(rows), columns_(columns) {
-        const auto bytes =
-            static_cast<std::size_t>((rows * columns * size_of(dtype) + 63) / 64 * 64);
-        data_ = std::aligned_alloc(64, bytes);
+        data_ = pool_allocate(bytes());  // in the pages that tensors have
         if (data_ == nullptr) std::abort();
         std::uint32_t state = 12345;
         for (std::int64_t i = 0; i < rows * columns; ++i) {
@@ -58,7 +57,9 @@ class Buffer {
             }
         }
     }
-    ~Buffer() { std::free(data_); }
+    ~Buffer() {
+        if (data_ != nullptr) pool_release(data_, bytes());
+    }
     Buffer(Buffer&& other) noexcept
         : dtype_(other.dtype_),
           rows_(other.rows_),
@@ -81,6 +82,8 @@ class Buffer {
     }
 
   private:
+    [[nodiscard]] std::int64_t bytes() const { return rows_ * columns_ * size_of(dtype_); }
+
     DType dtype_;
     std::int64_t rows_, columns_;
     void* data_;
