@@ -30,12 +30,17 @@ struct DecoderBlock {
     Tensor down_weight, down_bias;
 };
 
+struct PreparedBlock;  // fused/decoder_parameters.h
+
 // One sequence in progress: blocks, and the keys and values of the tokens they have read.
 class Decoder {
   public:
     // Room for `capacity` tokens, of the dtype activations will have. The parameters are shared,
     // not copied. ShapeError or DtypeError where they do not fit one another.
     Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype);
+    ~Decoder();
+    Decoder(const Decoder&) = delete;
+    Decoder& operator=(const Decoder&) = delete;
 
     // Reads further tokens: x [tokens, width] -> the last block's output, of the same shape and
     // dtype. Records nothing for autograd. ShapeError when the cache has no room for them.
@@ -47,15 +52,23 @@ class Decoder {
     void clear() { length_ = 0; }
 
   private:
-    struct Cache {
-        Tensor keys, values;  // [capacity, kv_heads, head_dim], filled from the front
+    void prepare();
+    void make_room(std::int64_t tokens);
+    void attend(size_t index, const Tensor& x) const;
+    void feed_forward(size_t index, const Tensor& result) const;
+
+    // What a pass over some tokens writes beside the cache; used again by a pass over as many.
+    struct Workspace {
+        std::int64_t tokens = 0;
+        Tensor normed, qkv, mixed, middle, up, hidden, x;
+        Tensor positions, offsets_q, offsets_k;
     };
 
-    [[nodiscard]] Tensor attend(const DecoderBlock& block, const Cache& cache, const Tensor& x,
-                                const Tensor& positions) const;
-
     std::vector<DecoderBlock> blocks_;
-    std::vector<Cache> caches_;
+    std::vector<PreparedBlock> prepared_;
+    std::vector<std::uint64_t> prepared_from_;  // where the parameters lay, and their versions
+    std::vector<Tensor> caches_;  // of each block [2 * kv_heads, capacity, head_dim]: keys, values
+    Workspace workspace_;
     std::int64_t capacity_;
     std::int64_t length_ = 0;
     DType dtype_;
