@@ -15,7 +15,9 @@
 #include "fused/decoder_parameters.h"
 #include "tempra/autograd.h"
 #include "tempra/error.h"
+#include "tempra/fused/embedding.h"
 #include "tempra/ops/creation.h"
+#include "tempra/ops/elementwise.h"
 #include "tempra/ops/layout.h"
 
 namespace tempra {
@@ -88,8 +90,13 @@ void multiply(const std::vector<DecoderProduct>& products, const Tensor& chooser
 
 }  // namespace
 
-Decoder::Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype)
-    : blocks_(std::move(blocks)), capacity_(capacity), dtype_(dtype) {
+Decoder::Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype,
+                 DecoderEnds ends)
+    : blocks_(std::move(blocks)),
+      ends_(std::move(ends)),
+      prepared_(std::make_unique<PreparedDecoder>()),
+      capacity_(capacity),
+      dtype_(dtype) {
     TEMPRA_CHECK(ShapeError, !blocks_.empty(), "decoder: no blocks given");
     TEMPRA_CHECK(ShapeError, capacity >= 1, "decoder: capacity {} given; needs 1 or more tokens",
                  capacity);
@@ -103,18 +110,12 @@ Decoder::Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType 
         caches_.push_back(
             empty({2 * block.kv_heads, capacity, head_dim}, dtype, block.output_weight.device()));
     }
+    if (ends_.token_embedding.defined()) {
+        check_decoder_ends(ends_, blocks_[0].down_weight.size(0), dtype);
+    }
 }
 
 Decoder::~Decoder() = default;
-
-// Looks at the parameters again where one was written or moved since.
-void Decoder::prepare() {
-    std::vector<std::uint64_t> states = parameter_states(blocks_);
-    if (states == prepared_from_) return;
-    prepared_.clear();
-    for (const DecoderBlock& block : blocks_) prepared_.push_back(prepared_block(block, dtype_));
-    prepared_from_ = std::move(states);
-}
 
 // Room for what a pass over `tokens` tokens writes, as much as the largest block needs.
 void Decoder::make_room(std::int64_t tokens) {
@@ -151,7 +152,7 @@ void Decoder::make_room(std::int64_t tokens) {
 // middle = x + attention(norm(x)), keys and values of x appended.
 void Decoder::attend(size_t index, const Tensor& x) const {
     const Workspace& w = workspace_;
-    const PreparedBlock& parameters = prepared_[index];
+    const PreparedBlock& parameters = prepared_->blocks[index];
     const std::int64_t heads = blocks_[index].heads, kv_heads = blocks_[index].kv_heads;
     const std::int64_t head_dim = caches_[index].size(2);
     const std::int64_t columns = (heads + 2 * kv_heads) * head_dim;
@@ -190,7 +191,7 @@ void Decoder::attend(size_t index, const Tensor& x) const {
 // result = middle + feed_forward(norm(middle))
 void Decoder::feed_forward(size_t index, const Tensor& result) const {
     const Workspace& w = workspace_;
-    const PreparedBlock& parameters = prepared_[index];
+    const PreparedBlock& parameters = prepared_->blocks[index];
     const std::int64_t inner = blocks_[index].down_weight.size(1);
     const bool gated = blocks_[index].up_weights.size() == 2;
     const TensorView hidden = matrix_in(w.hidden, w.tokens, inner);
@@ -217,7 +218,7 @@ Tensor Decoder::run(const Tensor& x) {
                  "decoder: {} tokens held and {} to add exceed the {} there is room for", length_,
                  tokens, capacity_);
     const GradModeGuard off(false);
-    prepare();
+    prepare_decoder(blocks_, ends_, dtype_, *prepared_);
     make_room(tokens);
     const Tensor result = empty({tokens, width}, dtype_, x.device());
     const Tensor first = contiguous(x).detach();
@@ -227,6 +228,28 @@ Tensor Decoder::run(const Tensor& x) {
     }
     length_ += tokens;
     return result;
+}
+
+Tensor Decoder::next_logits(const Tensor& tokens) {
+    TEMPRA_CHECK(ShapeError, ends_.token_embedding.defined(),
+                 "decoder: made without embedding and head; only run() works");
+    TEMPRA_CHECK(ShapeError, tokens.dimensions() == 1 && tokens.size(0) >= 1,
+                 "decoder: tokens have shape {}; needs [tokens]", tokens.sizes());
+    const GradModeGuard off(false);
+    const std::int64_t count = tokens.size(0);
+    Tensor x = embedding(ends_.token_embedding, tokens, dtype_);
+    if (ends_.position_embedding.defined()) {
+        const Tensor positions = arange(static_cast<double>(length_),
+                                        static_cast<double>(length_ + count), 1, DType::i32);
+        x = add(x, embedding(ends_.position_embedding, positions, dtype_));
+    }
+    const Tensor last = narrow(run(x), 0, count - 1, 1);
+    const Tensor normed = empty(last.sizes(), dtype_, x.device());
+    normalise(prepared_->norm, last, normed);
+    const DType wide = dtype_ == DType::f64 ? DType::f64 : DType::f32;
+    const Tensor logits = empty({1, ends_.head_weight.size(0)}, wide, x.device());
+    multiply(prepared_->head, normed, normed.view(), Activation::none, {}, logits.view());
+    return select(logits, 0, 0);
 }
 
 }  // namespace tempra

@@ -1,6 +1,9 @@
 // Checks of a block's parameters, and the form in which kernels take them.
 #include "fused/decoder_parameters.h"
 
+#include <string>
+#include <utility>
+
 #include "fused/parameter_access.h"
 #include "tempra/error.h"
 #include "tempra/ops/layout.h"
@@ -62,29 +65,34 @@ std::int64_t rows_of(const std::vector<Tensor>& weights) {
     return rows;
 }
 
-void check_parameter(size_t index, const char* name, const Tensor& given, const Shape& sizes) {
+void check_parameter(const std::string& owner, const char* name, const Tensor& given,
+                     const Shape& sizes) {
     TEMPRA_CHECK(ShapeError, given.defined() && given.sizes() == sizes,
-                 "decoder: block {} has {} of shape {}; needs {}", index, name,
+                 "decoder: {} has {} of shape {}; needs {}", owner, name,
                  given.defined() ? given.sizes() : Shape{}, sizes);
     TEMPRA_CHECK(DtypeError, is_floating(given.dtype()),
-                 "decoder: block {} has {} of dtype {}; needs a floating dtype", index, name,
+                 "decoder: {} has {} of dtype {}; needs a floating dtype", owner, name,
                  given.dtype());
 }
 
+void check_norm(const std::string& owner, const DecoderNorm& norm, std::int64_t width) {
+    check_parameter(owner, "a norm's weight", norm.weight, {width});
+    if (norm.bias.defined()) check_parameter(owner, "a norm's bias", norm.bias, {width});
+}
+
 // Weights [out, in] of `columns` columns and, where there are biases, one [out] for each.
-void check_products(size_t index, const char* name, const std::vector<Tensor>& weights,
+void check_products(const std::string& owner, const char* name, const std::vector<Tensor>& weights,
                     const std::vector<Tensor>& biases, std::int64_t columns, DType dtype) {
     TEMPRA_CHECK(ShapeError, biases.empty() || biases.size() == weights.size(),
-                 "decoder: block {} has {} {} biases for {} weights", index, biases.size(), name,
-                 weights.size());
+                 "decoder: {} has {} biases for {} {}", owner, biases.size(), weights.size(), name);
     for (size_t i = 0; i < weights.size(); ++i) {
-        check_parameter(index, name, weights[i], {weights[i].size(0), columns});
+        check_parameter(owner, name, weights[i], {weights[i].size(0), columns});
         const DType given = weights[i].dtype();
         TEMPRA_CHECK(DtypeError, given == dtype || (dtype == DType::bf16 && given == DType::f32),
-                     "decoder: block {} has {} of dtype {} for activations of {}; they must be "
-                     "equal, or bf16 with f32 weights",
-                     index, name, given, dtype);
-        if (!biases.empty()) check_parameter(index, "a bias", biases[i], {weights[i].size(0)});
+                     "decoder: {} has {} of dtype {} for activations of {}; they must be equal, or "
+                     "bf16 with f32 weights",
+                     owner, name, given, dtype);
+        if (!biases.empty()) check_parameter(owner, "a bias", biases[i], {weights[i].size(0)});
     }
 }
 
@@ -127,32 +135,6 @@ void check_heads(const DecoderBlock& block, size_t index) {
                  block.cosines.dtype(), block.sines.dtype());
 }
 
-}  // namespace
-
-void check_decoder_block(const DecoderBlock& block, size_t index, DType dtype) {
-    check_heads(block, index);
-    const std::int64_t width = block.qkv_weights[0].size(1);
-    const std::int64_t inner = block.up_weights[0].defined() ? block.up_weights[0].size(0) : 0;
-    for (const DecoderNorm* norm : {&block.attention_norm, &block.feed_forward_norm}) {
-        check_parameter(index, "a norm's weight", norm->weight, {width});
-        if (norm->bias.defined()) check_parameter(index, "a norm's bias", norm->bias, {width});
-    }
-    check_products(index, "attention weights", block.qkv_weights, block.qkv_biases, width, dtype);
-    check_products(index, "output weight", {block.output_weight}, present(block.output_bias),
-                   block.qkv_weights[0].size(0), dtype);
-    check_products(index, "up weights", block.up_weights, block.up_biases, width, dtype);
-    check_products(index, "down weight", {block.down_weight}, present(block.down_bias), inner,
-                   dtype);
-    TEMPRA_CHECK(
-        ShapeError,
-        block.output_weight.size(0) == width && block.down_weight.size(0) == width &&
-            rows_of(block.up_weights) == inner * static_cast<std::int64_t>(block.up_weights.size()),
-        "decoder: block {} has output, up and down weights of {}, {} and {} rows; width "
-        "{} and {} rows of up do not fit them",
-        index, block.output_weight.size(0), rows_of(block.up_weights), block.down_weight.size(0),
-        width, inner);
-}
-
 PreparedBlock prepared_block(const DecoderBlock& block, DType dtype) {
     PreparedBlock prepared;
     prepared.attention_norm = prepared_norm(block.attention_norm, dtype);
@@ -168,16 +150,61 @@ PreparedBlock prepared_block(const DecoderBlock& block, DType dtype) {
     return prepared;
 }
 
-std::vector<std::uint64_t> parameter_states(const std::vector<DecoderBlock>& blocks) {
+}  // namespace
+
+void check_decoder_block(const DecoderBlock& block, size_t index, DType dtype) {
+    check_heads(block, index);
+    const std::int64_t width = block.qkv_weights[0].size(1);
+    const std::int64_t inner = block.up_weights[0].defined() ? block.up_weights[0].size(0) : 0;
+    const std::string owner = format("block {}", index);
+    check_norm(owner, block.attention_norm, width);
+    check_norm(owner, block.feed_forward_norm, width);
+    check_products(owner, "attention weights", block.qkv_weights, block.qkv_biases, width, dtype);
+    check_products(owner, "output weight", {block.output_weight}, present(block.output_bias),
+                   block.qkv_weights[0].size(0), dtype);
+    check_products(owner, "up weights", block.up_weights, block.up_biases, width, dtype);
+    check_products(owner, "down weight", {block.down_weight}, present(block.down_bias), inner,
+                   dtype);
+    TEMPRA_CHECK(
+        ShapeError,
+        block.output_weight.size(0) == width && block.down_weight.size(0) == width &&
+            rows_of(block.up_weights) == inner * static_cast<std::int64_t>(block.up_weights.size()),
+        "decoder: block {} has output, up and down weights of {}, {} and {} rows; width "
+        "{} and {} rows of up do not fit them",
+        index, block.output_weight.size(0), rows_of(block.up_weights), block.down_weight.size(0),
+        width, inner);
+}
+
+void check_decoder_ends(const DecoderEnds& ends, std::int64_t width, DType dtype) {
+    const std::string owner = "the model";
+    check_products(owner, "a token embedding", {ends.token_embedding}, {}, width, dtype);
+    check_products(owner, "a position embedding", present(ends.position_embedding), {}, width,
+                   dtype);
+    check_norm(owner, ends.norm, width);
+    check_products(owner, "a head", {ends.head_weight}, {}, width, dtype);
+}
+
+void prepare_decoder(const std::vector<DecoderBlock>& blocks, const DecoderEnds& ends, DType dtype,
+                     PreparedDecoder& prepared) {
     std::vector<std::uint64_t> states;
+    states.reserve(prepared.made_from.size());
+    const auto note = [&](const Tensor& parameter) {
+        if (!parameter.defined()) return;
+        states.push_back(reinterpret_cast<std::uintptr_t>(parameter.data()));
+        states.push_back(parameter.version());
+    };
+    for (const DecoderBlock& block : blocks) for_each_parameter(block, note);
+    note(ends.norm.weight), note(ends.norm.bias), note(ends.head_weight);
+    if (states == prepared.made_from) return;
+    prepared.blocks.clear();
     for (const DecoderBlock& block : blocks) {
-        for_each_parameter(block, [&](const Tensor& parameter) {
-            if (!parameter.defined()) return;
-            states.push_back(reinterpret_cast<std::uintptr_t>(parameter.data()));
-            states.push_back(parameter.version());
-        });
+        prepared.blocks.push_back(prepared_block(block, dtype));
     }
-    return states;
+    if (ends.head_weight.defined()) {
+        prepared.norm = prepared_norm(ends.norm, dtype);
+        prepared.head = prepared_products({ends.head_weight}, {}, dtype);
+    }
+    prepared.made_from = std::move(states);
 }
 
 }  // namespace tempra

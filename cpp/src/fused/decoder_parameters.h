@@ -20,10 +20,18 @@ struct PreparedBlock {
     Tensor cosines, sines;
 };
 
+struct PreparedDecoder {
+    std::vector<PreparedBlock> blocks;
+    DecoderNorm norm;
+    std::vector<DecoderProduct> head;
+    std::vector<std::uint64_t> made_from;  // where each parameter lay, and its version
+};
+
 // ShapeError or DtypeError, naming block `index`, where parameters do not fit one another.
 void check_decoder_block(const DecoderBlock& block, size_t index, DType dtype);
-[[nodiscard]] PreparedBlock prepared_block(const DecoderBlock& block, DType dtype);
-// Where each parameter lies and its version: equal as long as prepared blocks are up to date.
-[[nodiscard]] std::vector<std::uint64_t> parameter_states(const std::vector<DecoderBlock>& blocks);
+void check_decoder_ends(const DecoderEnds& ends, std::int64_t width, DType dtype);
+// Looks at all parameters again when one was written or moved since `prepared` was made.
+void prepare_decoder(const std::vector<DecoderBlock>& blocks, const DecoderEnds& ends, DType dtype,
+                     PreparedDecoder& prepared);
 
 }  // namespace tempra

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "tempra/activation.h"
@@ -30,14 +31,24 @@ struct DecoderBlock {
     Tensor down_weight, down_bias;
 };
 
-struct PreparedBlock;  // fused/decoder_parameters.h
+// What comes before and after the blocks: logits = norm(y) head_weight^T of the last token, where x
+// is the token's row of the embedding, plus its position's where there is such a table.
+struct DecoderEnds {
+    Tensor token_embedding, position_embedding;  // [vocabulary, width], [positions, width]
+    DecoderNorm norm;
+    Tensor head_weight;  // [vocabulary, width]
+};
+
+struct PreparedDecoder;  // fused/decoder_parameters.h
 
 // One sequence in progress: blocks, and the keys and values of the tokens they have read.
 class Decoder {
   public:
     // Room for `capacity` tokens, of the dtype activations will have. The parameters are shared,
-    // not copied. ShapeError or DtypeError where they do not fit one another.
-    Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype);
+    // not copied. ShapeError or DtypeError where they do not fit one another. Without ends only
+    // `run` works.
+    Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype,
+            DecoderEnds ends = {});
     ~Decoder();
     Decoder(const Decoder&) = delete;
     Decoder& operator=(const Decoder&) = delete;
@@ -45,6 +56,9 @@ class Decoder {
     // Reads further tokens: x [tokens, width] -> the last block's output, of the same shape and
     // dtype. Records nothing for autograd. ShapeError when the cache has no room for them.
     [[nodiscard]] Tensor run(const Tensor& x);
+    // Reads further tokens [tokens], i32 -> logits [vocabulary] after the last: f32, or f64 for
+    // that. ShapeError as `run`, and for a token or a position outside its table.
+    [[nodiscard]] Tensor next_logits(const Tensor& tokens);
 
     [[nodiscard]] std::int64_t length() const { return length_; }
     [[nodiscard]] std::int64_t capacity() const { return capacity_; }
@@ -52,7 +66,6 @@ class Decoder {
     void clear() { length_ = 0; }
 
   private:
-    void prepare();
     void make_room(std::int64_t tokens);
     void attend(size_t index, const Tensor& x) const;
     void feed_forward(size_t index, const Tensor& result) const;
@@ -65,8 +78,8 @@ class Decoder {
     };
 
     std::vector<DecoderBlock> blocks_;
-    std::vector<PreparedBlock> prepared_;
-    std::vector<std::uint64_t> prepared_from_;  // where the parameters lay, and their versions
+    DecoderEnds ends_;
+    std::unique_ptr<PreparedDecoder> prepared_;
     std::vector<Tensor> caches_;  // of each block [2 * kv_heads, capacity, head_dim]: keys, values
     Workspace workspace_;
     std::int64_t capacity_;
