@@ -16,14 +16,21 @@ def interleave(
     *,
     seconds: float = 2.0,
     least_samples: int = 5,
+    before: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, list[float]]:
-    """Time the candidates in turn, after a warm-up of each, until all are steady or time is up."""
-    for run in candidates.values():
+    """Time the candidates in turn, after a warm-up of each, until all are steady or time is up.
+
+    `before`: what to do, untimed, before each run of a candidate.
+    """
+    prepare = before or {}
+    for name, run in candidates.items():
+        prepare.get(name, _nothing)()
         run()
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     started = time.perf_counter()
     while True:
         for name, run in candidates.items():
+            prepare.get(name, _nothing)()
             start = time.perf_counter()
             run()
             samples[name].append(time.perf_counter() - start)
@@ -31,6 +38,10 @@ def interleave(
         steady = all(spread(times) < 0.01 for times in samples.values())
         if counts >= least_samples and (steady or time.perf_counter() - started > seconds):
             return samples
+
+
+def _nothing() -> None:
+    pass
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

@@ -89,11 +89,11 @@ void measure(std::int64_t chunks, double pause, int threads, double seconds, std
     }
     std::sort(rates.begin(), rates.end());
     const auto loops = static_cast<double>(rates.size());
-    std::printf("%6lld us, %6.0f us between: median %5.1f %%, tenth %5.1f %%, lopsided %5.1f %%, "
-                "same processor %5.1f %% of %zu\n",
-                static_cast<long long>(5 * chunks / threads), pause, 100 * rates[rates.size() / 2],
-                100 * rates[rates.size() / 10], 100 * lopsided / loops, 100 * same / loops,
-                rates.size());
+    std::printf(
+        "%6lld us, %6.0f us between: median %5.1f %%, tenth %5.1f %%, lopsided %5.1f %%, "
+        "same processor %5.1f %% of %zu\n",
+        static_cast<long long>(5 * chunks / threads), pause, 100 * rates[rates.size() / 2],
+        100 * rates[rates.size() / 10], 100 * lopsided / loops, 100 * same / loops, rates.size());
 }
 
 }  // namespace
