@@ -110,7 +110,7 @@ int main(int argc, char** argv) {
     tempra::set_num_threads(threads);
     const std::int64_t turns = tempra::turns_per_chunk();
     for (const std::int64_t chunks : {8, 80, 800}) {
-        for (const double pause : {0.0, 20.0, 100.0, 1000.0}) {
+        for (const double pause : {0.0, 20.0, 100.0, 1000.0, 20000.0}) {
             tempra::measure(chunks * threads / 2, pause, threads, seconds, turns);
         }
     }

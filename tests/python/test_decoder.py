@@ -77,8 +77,8 @@ def test_next_logits_are_those_of_the_whole_sequence(family: str, dtype: str) ->
     cache = KeyValueCache(model)
     assert cache.next_logits(tokens[:3]).dtype == np.float32
     found = np.stack([cache.next_logits([token]) for token in tokens[3:]])
-    # In bf16 each layer rounds its activations, of up to about 2, to 8 bits, after sums that a cache
-    # takes in another order.
+    # In bf16 each layer rounds its activations, of up to about 2, to 8 bits, after sums that a
+    # cache takes in another order.
     np.testing.assert_allclose(found, whole[3:], atol=1e-5 if dtype == "f32" else 1e-2)
 
 

@@ -36,7 +36,7 @@ class KeyValueCache:
         return self._decoder.run(x)
 
     def next_logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Read further tokens; return the logits [vocabulary] after the last, f32 whatever the dtype.
+        """Read further tokens; return the logits [vocabulary] after the last, in f32.
 
         Raises ShapeError when there is no room for them or one is outside the vocabulary.
         """
