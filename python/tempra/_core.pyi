@@ -323,6 +323,19 @@ class DecoderBlock:
         down_bias: Tensor | None,
     ) -> None: ...
 
+class DecoderEnds:
+    """
+    A transformer's parameters before and after its blocks.
+    """
+    def __init__(
+        self,
+        *,
+        token_embedding: Tensor,
+        position_embedding: Tensor | None,
+        norm: DecoderNorm,
+        head_weight: Tensor,
+    ) -> None: ...
+
 class Decoder:
     """
     One sequence in progress: blocks and what they keep.
@@ -332,10 +345,17 @@ class Decoder:
         blocks: collections.abc.Sequence[DecoderBlock],
         capacity: typing.SupportsInt | typing.SupportsIndex,
         dtype: DType | str,
+        ends: DecoderEnds,
     ) -> None: ...
     def clear(self) -> None:
         """
         Forget all tokens; the memory is kept.
+        """
+    def next_logits(
+        self, tokens: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    ) -> Tensor:
+        """
+        Read further tokens; logits [vocabulary] after the last, in f32.
         """
     def run(self, x: Tensor) -> Tensor:
         """

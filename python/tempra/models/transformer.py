@@ -206,6 +206,16 @@ class Transformer(Module):
             block.decoder_block() for block in self.blocks if isinstance(block, TransformerBlock)
         ]
 
+    def decoder_ends(self) -> _core.DecoderEnds:
+        """Return the parameters before and after the blocks, shared, likewise."""
+        positions = self.position_embedding
+        return _core.DecoderEnds(
+            token_embedding=self.token_embedding.weight,
+            position_embedding=None if positions is None else positions.weight,
+            norm=_decoder_norm(self.final_norm),
+            head_weight=self.head_weight,
+        )
+
     def forward(
         self,
         tokens: Tensor,
