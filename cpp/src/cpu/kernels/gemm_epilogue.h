@@ -97,8 +97,11 @@ inline void finish_vector(const Epilogue<T, C>& e, Vec<Arithmetic<T>> x, std::in
         if constexpr (!__is_same(A, C)) {
             C stored[kLanes<A>];
             store<A>(stored, x);
-            x = e.activation_table != nullptr ? look_up(e.activation_table, stored)
-                                              : activate<A>(e.activation, load<A>(stored));
+            if (kActivationsFromTable && e.activation_table != nullptr) {
+                x = look_up(e.activation_table, stored);
+            } else {
+                x = activate<A>(e.activation, load<A>(stored));
+            }
         } else {
             x = activate<A>(e.activation, x);
         }

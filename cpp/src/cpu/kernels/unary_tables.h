@@ -14,7 +14,7 @@ namespace tempra::cpu::TEMPRA_ISA {
 
 // Arrays with fewer elements are computed: a table would first have to be filled and to come into
 // the caches.
-inline constexpr std::int64_t kLeastElementsForTable = 65536;
+inline constexpr std::int64_t kLeastElementsForTable = 16384;
 
 // With AVX-512 an activation in registers costs less than going through memory to a table of f32.
 #if defined(__AVX512F__)
