@@ -6,6 +6,7 @@
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
+#include "ops/widened.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
 #include "tempra/ops/layout.h"
@@ -34,7 +35,9 @@ struct ReduceNode : PrimitiveNode {
             return {multiply(g, scalar_like(g, 1.0 / static_cast<double>(count)))};
         }
         const Tensor& x = input.get(name());
-        if (op == ReduceOp::product) return {multiply(g, product_derivative(x))};
+        if (op == ReduceOp::product) {
+            return {multiply(widened(g), product_derivative(widened(x)))};
+        }
         // Extremes: the gradient is divided among the elements that are equal to the extreme.
         const Tensor extreme = reshape(output.get(name()), kept_sizes);
         const Tensor mask = cast(equal(x, extreme), x.dtype());

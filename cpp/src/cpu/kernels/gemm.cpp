@@ -348,6 +348,9 @@ Product<T, C> product_of(const GemmArguments& g, std::int64_t batch) {
     e.activation_input = batch_data<C>(g.activation_input, batch);
     e.activation_input_stride = row_stride_of(g.activation_input);
     e.activation = g.activation;
+    if constexpr (kActivationsFromTable && __is_same(C, bfloat16)) {
+        e.activation_table = table_of_activation(g.activation, p.m * p.n);
+    }
     e.accumulate = g.accumulate != 0;
     return p;
 }
