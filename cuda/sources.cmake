@@ -4,6 +4,9 @@ set(TEMPRA_CUDA_KERNELS
     kernels/arg_reduce.cu
     kernels/attention.cu
     kernels/attention_backward.cu
+    kernels/attention_decode.cu
+    kernels/attention_decode_teams.cu
+    kernels/attention_decode_tiles.cu
     kernels/attention_forward.cu
     kernels/attention_rows.cu
     kernels/categorical.cu
@@ -32,6 +35,8 @@ set(TEMPRA_CUDA_DEVICE_HEADERS
     device/activation.cuh
     device/arena.cuh
     device/arithmetic.cuh
+    device/attention_decode.cuh
+    device/attention_softmax.cuh
     device/attention_tile.cuh
     device/block_reduce.cuh
     device/block_scan.cuh

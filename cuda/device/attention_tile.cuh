@@ -150,7 +150,10 @@ struct AttentionDropout {
         const PhiloxBlock block = philox_block(
             key.seed, key.step, key.ordinal, key.row_offset + static_cast<std::uint32_t>(query_row),
             static_cast<std::uint32_t>(element / 4));
-        return block.words[element % 4] >= threshold;
+        // Chosen, not indexed: an index would put the words into local memory.
+        const std::uint32_t lower = (element & 1) != 0 ? block.words[1] : block.words[0];
+        const std::uint32_t upper = (element & 1) != 0 ? block.words[3] : block.words[2];
+        return ((element & 2) != 0 ? upper : lower) >= threshold;
     }
 };
 

@@ -13,14 +13,13 @@
 // rounded to bf16 for the products with dO, q and k; sums are fp32. Deterministic: every gradient
 // is summed by one warp in a fixed order.
 #include "attention_parts.h"
+#include "attention_softmax.cuh"
 #include "attention_tile.cuh"
 #include "element_map.cuh"
 
 namespace tempra::cuda {
 
 namespace {
-
-constexpr float kLog2E = 1.44269504F;
 
 // Queries or keys that are walked at a time: as many sums as registers hold.
 template <int kDim>

@@ -9,6 +9,7 @@
 // product with v, sums are fp32. Late queries, which see the most keys, come first. Deterministic:
 // a query's keys are walked in order by one warp.
 #include "attention_parts.h"
+#include "attention_softmax.cuh"
 #include "attention_tile.cuh"
 #include "element_map.cuh"
 
@@ -17,8 +18,6 @@ namespace tempra::cuda {
 namespace {
 
 constexpr int kKeys = 64;
-constexpr float kLog2E = 1.44269504F, kLn2 = 0.693147181F;
-constexpr float kNothing = -__builtin_inff();
 
 struct Forward {
     HeadView q, k, v, out;
@@ -28,46 +27,6 @@ struct Forward {
     AttentionDropout dropout;
     float scale;  // to powers of two
     std::int32_t query_blocks, group;
-};
-
-// Rows group and group + 8 of the warp's 16.
-struct RunningSoftmax {
-    float largest[2] = {kNothing, kNothing}, sum[2] = {0, 0};
-
-    // Turns a block's scores into weights; `shrink`: what earlier sums are to be multiplied by.
-    template <int kColumns>
-    __device__ __forceinline__ void weigh(float (&scores)[kColumns][4], float (&shrink)[2]) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float most = largest[half];
-#pragma unroll
-            for (int n = 0; n < kColumns; ++n) {
-                most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-            }
-            most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFU, most, 1));
-            most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFU, most, 2));
-            const float shift = most == kNothing ? 0.0F : most;  // nothing is visible yet
-            shrink[half] = exp2f(largest[half] - shift);
-            largest[half] = most;
-            sum[half] *= shrink[half];
-#pragma unroll
-            for (int n = 0; n < kColumns; ++n) {
-#pragma unroll
-                for (int i = 0; i < 2; ++i) {
-                    float& score = scores[n][2 * half + i];
-                    score = exp2f(score - shift);
-                    sum[half] += score;
-                }
-            }
-        }
-    }
-    __device__ __forceinline__ void finish() {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            sum[half] += __shfl_xor_sync(0xFFFFFFFFU, sum[half], 1);
-            sum[half] += __shfl_xor_sync(0xFFFFFFFFU, sum[half], 2);
-        }
-    }
 };
 
 template <int kDim>

@@ -12,6 +12,9 @@ namespace tempra::cuda {
 [[nodiscard]] KernelStatus attention_backward_tiles(const KernelContext& context,
                                                     const AttentionBackwardArguments& a,
                                                     const float* delta);
+// Few queries (`is_decoding`) of any dtype: chunks of keys side by side, then put together.
+[[nodiscard]] KernelStatus attention_decode(const KernelContext& context,
+                                            const AttentionArguments& a);
 // Anything else, a warp a row.
 [[nodiscard]] KernelStatus attention_forward_rows(const KernelContext& context,
                                                   const AttentionArguments& a);
