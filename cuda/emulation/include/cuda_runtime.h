@@ -114,6 +114,12 @@ inline void sincospif(float x, float* sine, float* cosine) {
     *cosine = static_cast<float>(std::cos(M_PI * static_cast<double>(x)));
 }
 inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }
+// Traps on an address off the word's size, as a device does.
+template <class Word>
+void __stwb(Word* to, Word word) {
+    if (reinterpret_cast<std::uintptr_t>(to) % sizeof(Word) != 0) __builtin_trap();
+    std::memcpy(to, &word, sizeof(Word));
+}
 using std::isfinite;
 using std::isinf;
 using std::isnan;
