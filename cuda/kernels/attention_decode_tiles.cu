@@ -1,12 +1,14 @@
-// Chunks of keys of attention_decode.cu on tensor cores: bf16 with heads of up to 128 elements.
+// Chunks of keys of attention_decode.cu on tensor cores: bf16 and fp16 with heads of up to 128
+// elements.
 //
 // Bytes moved: k and v of the chunk once, for up to 16 rows. Thread-to-data: a block of four warps
 // per chunk, kv head and 16 rows; 64 keys are under way at a time, of which a warp takes 16.
-// Weights are rounded to bf16 for the product with v, sums are fp32. Deterministic: a warp walks
-// its keys in order, and the four warps are added up in turn.
+// Weights are rounded to v's type for the product with v, sums are fp32. Deterministic: a warp
+// walks its keys in order, and the four warps are added up in turn.
 #include "attention_decode.cuh"
 #include "attention_tile.cuh"
 #include "element_map.cuh"
+#include "parameter_types.cuh"
 
 namespace tempra::cuda {
 
@@ -14,8 +16,9 @@ namespace {
 
 constexpr int kTileRows = 16, kKeys = 64;
 
+template <class T>
 struct DecodeTiles {
-    HeadView q, k, v;
+    HeadView<T> q, k, v;
     AttentionOffsets offsets;
     Partials to;
     float scale;  // to powers of two
@@ -23,12 +26,12 @@ struct DecodeTiles {
 };
 
 // The rows of a unit lie at two strides.
-template <int kDim>
-__device__ __forceinline__ void load_queries(bfloat16* tile, const DecodeTiles& p,
+template <class T, int kDim>
+__device__ __forceinline__ void load_queries(T* tile, const DecodeTiles<T>& p,
                                              const DecodeBlock& block) {
     for (int i = static_cast<int>(threadIdx.x); i < kTileRows * kDim; i += kAttentionThreads) {
         const int r = block.row + i / kDim, column = i % kDim;
-        bfloat16 x{0};
+        T x{0};
         if (r < block.end_row && column < p.q.head_dim) {
             x = p.q.rows(block.s.query_begin + r / p.group, block.kv_head * p.group + r % p.group)
                     .data[column];
@@ -38,8 +41,8 @@ __device__ __forceinline__ void load_queries(bfloat16* tile, const DecodeTiles& 
 }
 
 // The warps' sums, in shared memory as fp32 [warps, 16, kDim], put together and left.
-template <int kDim>
-__device__ __forceinline__ void leave_tiles(const DecodeTiles& p, const DecodeBlock& block,
+template <class T, int kDim>
+__device__ __forceinline__ void leave_tiles(const DecodeTiles<T>& p, const DecodeBlock& block,
                                             const float (&sums)[kDim / 8][4],
                                             const RunningSoftmax& softmax, float* memory) {
     __shared__ float largest[kAttentionWarps][kTileRows], totals[kAttentionWarps][kTileRows];
@@ -81,15 +84,15 @@ __device__ __forceinline__ void leave_tiles(const DecodeTiles& p, const DecodeBl
     }
 }
 
-template <int kDim>
+template <class T, int kDim>
 __global__ void __launch_bounds__(kAttentionThreads)
-    decode_tiles(const __grid_constant__ DecodeTiles p) {
+    decode_tiles(const __grid_constant__ DecodeTiles<T> p) {
     extern __shared__ uint4 memory[];
     constexpr int kQueryTile = attention_tile_elements(kTileRows, kDim);
     constexpr int kKeyTile = attention_tile_elements(kKeys, kDim);
-    bfloat16* const query_tile = reinterpret_cast<bfloat16*>(memory);
-    bfloat16* const key_tiles = query_tile + kQueryTile;  // two of keys, two of values
-    bfloat16* const value_tiles = key_tiles + 2 * kKeyTile;
+    T* const query_tile = reinterpret_cast<T*>(memory);
+    T* const key_tiles = query_tile + kQueryTile;  // two of keys, two of values
+    T* const value_tiles = key_tiles + 2 * kKeyTile;
     const DecodeBlock block(p.offsets, p.to, p.group, kTileRows);
     if (block.is_empty(p.to)) return;
     const AttentionSequence& s = block.s;
@@ -106,7 +109,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const int first = block.first / kKeys * kKeys;
     load_keys(first, 0);
     commit_copies();
-    load_queries<kDim>(query_tile, p, block);
+    load_queries<T, kDim>(query_tile, p, block);
 
     float sums[kDim / 8][4] = {};
     RunningSoftmax softmax;
@@ -142,38 +145,46 @@ __global__ void __launch_bounds__(kAttentionThreads)
     wait_for_copies<0>();
     softmax.finish();
     __syncthreads();
-    leave_tiles<kDim>(p, block, sums, softmax, reinterpret_cast<float*>(memory));
+    leave_tiles<T, kDim>(p, block, sums, softmax, reinterpret_cast<float*>(memory));
 }
 
-template <int kDim>
-KernelStatus launch_tiles(const KernelContext& context, const DecodeTiles& p, const dim3& grid) {
+template <class T, int kDim>
+KernelStatus launch_tiles(const KernelContext& context, const DecodeTiles<T>& p, const dim3& grid) {
     constexpr int kTiles =
         2 * (attention_tile_elements(kTileRows, kDim) + 4 * attention_tile_elements(kKeys, kDim));
     constexpr int kSums = kAttentionWarps * kTileRows * kDim * 4;
     static_assert(kSums <= kTiles);
     const cudaError_t error = cudaFuncSetAttribute(
-        decode_tiles<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kTiles);
+        decode_tiles<T, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kTiles);
     if (error != cudaSuccess) return fail_with_cuda_error("attention", error);
-    decode_tiles<kDim>
+    decode_tiles<T, kDim>
         <<<grid, kAttentionThreads, kTiles, static_cast<cudaStream_t>(context.stream)>>>(p);
     return finish_launch("attention: decode", context.stream);
+}
+
+template <class T>
+KernelStatus decode(const KernelContext& context, const AttentionArguments& a,
+                    const DecodeShape& shape, const Partials& to) {
+    DecodeTiles<T> p{};
+    p.q = head_view<T>(a.q);
+    p.k = head_view<T>(a.k);
+    p.v = head_view<T>(a.v);
+    p.offsets = attention_offsets(a);
+    p.to = to;
+    p.scale = static_cast<float>(a.scale) * kLog2E;
+    p.group = static_cast<int>(a.q.size(1) / a.k.size(1));
+    const dim3 grid = grid_of(shape, a.k.size(1), kTileRows);
+    return a.q.size(2) <= 64 ? launch_tiles<T, 64>(context, p, grid)
+                             : launch_tiles<T, 128>(context, p, grid);
 }
 
 }  // namespace
 
 KernelStatus decode_on_tensor_cores(const KernelContext& context, const AttentionArguments& a,
                                     const DecodeShape& shape, const Partials& to) {
-    DecodeTiles p{};
-    p.q = head_view(a.q);
-    p.k = head_view(a.k);
-    p.v = head_view(a.v);
-    p.offsets = attention_offsets(a);
-    p.to = to;
-    p.scale = static_cast<float>(a.scale) * kLog2E;
-    p.group = static_cast<int>(a.q.size(1) / a.k.size(1));
-    const dim3 grid = grid_of(shape, a.k.size(1), kTileRows);
-    return a.q.size(2) <= 64 ? launch_tiles<64>(context, p, grid)
-                             : launch_tiles<128>(context, p, grid);
+    return with_half_dtype(a.q.dtype, [&](auto tag) {
+        return decode<typename decltype(tag)::type>(context, a, shape, to);
+    });
 }
 
 }  // namespace tempra::cuda

@@ -168,8 +168,7 @@ KernelStatus random_fill(const KernelContext& context, RandomDistribution distri
                      static_cast<cudaStream_t>(context.stream)>>>(packs, out.as<T>(), aligned, law);
         };
         if (distribution == RandomDistribution::uniform) {
-            const float limit =
-                b > a ? largest_below(b, out.dtype == DType::bf16) : __builtin_inff();
+            const float limit = b > a ? largest_below(b, out.dtype) : __builtin_inff();
             launch(draw_packs<T, Uniform>,
                    Uniform{static_cast<float>(a), static_cast<float>(b - a), limit});
         } else {

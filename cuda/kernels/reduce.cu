@@ -241,6 +241,12 @@ KernelStatus reduce(const KernelContext& context, ReduceOp op, const TensorView&
     if (in.dtype == DType::bf16 && out.dtype == DType::f32) {
         return reduce_typed<bfloat16, float>(context, op, in, out);
     }
+    if (in.dtype == DType::f16 && out.dtype == DType::f16) {
+        return reduce_typed<float16, float16>(context, op, in, out);
+    }
+    if (in.dtype == DType::f16 && out.dtype == DType::f32) {
+        return reduce_typed<float16, float>(context, op, in, out);
+    }
     return is_floating(in.dtype) ? kKernelUnsupportedDtype : reduce_integers(context, op, in, out);
 }
 

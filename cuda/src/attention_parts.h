@@ -5,7 +5,7 @@
 
 namespace tempra::cuda {
 
-// bf16 with heads of up to 128 elements, on tensor cores.
+// bf16 and fp16 with heads of up to 128 elements, on tensor cores.
 [[nodiscard]] KernelStatus attention_forward_tiles(const KernelContext& context,
                                                    const AttentionArguments& a);
 // `delta` [heads, tokens_q]: sum over a row of grad_out * out.

@@ -124,10 +124,10 @@ struct DecodeShape {
 }
 
 [[nodiscard]] inline bool fits_tensor_cores(const AttentionArguments& a) {
-    return a.q.dtype == DType::bf16 && a.q.size(2) <= kMostTensorCoreDim;
+    return size_of(a.q.dtype) == 2 && a.q.size(2) <= kMostTensorCoreDim;
 }
 
-// Elements of bf16 of one tile in shared memory.
+// Elements, of two bytes, of one tile in shared memory.
 [[nodiscard]] constexpr int attention_tile_elements(int rows, int dim) {
     return rows * (dim + kAttentionPadding);
 }

@@ -120,12 +120,14 @@ std::string title(const Case& c, DType dtype, const char* kernel) {
     return std::string(kernel) + " " + name_of(dtype) + " " + c.name;
 }
 
-// Weights, and dS, are rounded to bf16 on the tensor cores and nowhere on the CPU: 2^-9 of each of
-// the terms, which are added up with random signs.
+// Weights, and dS, are rounded to bf16 (fp16) on the tensor cores and nowhere on the CPU: 2^-9
+// (2^-12) of each of the terms, which are added up with random signs.
 Tolerance forward_tolerance(DType dtype) {
+    if (dtype == DType::f16) return {2e-3, 1.3e-3};
     return dtype == DType::bf16 ? Tolerance{1.6e-2, 1e-2} : Tolerance{3e-5, 3e-5};
 }
 Tolerance backward_tolerance(DType dtype) {
+    if (dtype == DType::f16) return {2.5e-3, 6.5e-3};
     return dtype == DType::bf16 ? Tolerance{2e-2, 5e-2} : Tolerance{5e-5, 2e-4};
 }
 
@@ -168,7 +170,7 @@ void check_case(Suite& suite, const Case& c, DType dtype) {
 }  // namespace
 
 void check_attention(Suite& suite) {
-    for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
         for (const Case& c : cases()) check_case(suite, c, dtype);
     }
 }
