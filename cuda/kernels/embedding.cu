@@ -3,10 +3,11 @@
 // Bytes moved: forward a row in and a row out per token; backward a row of grad_out in per token,
 // one row of grad_weight in and out per distinct index, and about 100 bytes per token for sorting.
 // Thread-to-data: forward one thread per pack of a token's row; backward tokens are sorted by index
-// (a stable radix sort), then one block takes each index that occurs and a slice of columns, and
-// adds that index's tokens in order of position, as the CPU does: deterministic, without atomics.
-// An index of very many tokens is therefore one block's serial work. An index out of range leaves a
-// fault for `stream_synchronize`; its token gives zeros and no gradient.
+// (a stable radix sort), then one block takes each index that occurs and a slice of columns, a pack
+// of 16 bytes a thread, and adds that index's tokens in order of position, as the CPU does:
+// deterministic, without atomics. An index of very many tokens is therefore one block's serial
+// work. An index out of range leaves a fault for `stream_synchronize`; its token gives zeros and no
+// gradient.
 #include "device_fault.h"
 #include "devices.h"
 #include "element_map.cuh"
@@ -100,23 +101,43 @@ __global__ void __launch_bounds__(kElementwiseThreads)
     positions[t] = static_cast<std::uint32_t>(t);
 }
 
-// Block x, of the sorted tokens: works when an index begins there.
-template <class T>
+// Block x, of the sorted tokens: works when an index begins there. A thread adds up kPack columns.
+template <class T, int kPack>
 __global__ void __launch_bounds__(kElementwiseThreads)
     add_rows(const std::uint32_t* keys, const std::uint32_t* positions, std::int64_t tokens,
              std::int64_t vocabulary, const T* grad_out, std::int64_t grad_out_stride,
              float* grad_weight, std::int64_t grad_weight_stride, std::int64_t columns) {
+    constexpr int kAhead = 4;  // rows under way at a time
     const std::int64_t begin = blockIdx.x;
     const std::uint32_t key = keys[begin];
     if (key >= vocabulary || (begin > 0 && keys[begin - 1] == key)) return;
-    const std::int64_t column = static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
+    const std::int64_t thread = static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
+    const std::int64_t column = thread * kPack;
     if (column >= columns) return;
     float* const to = grad_weight + key * grad_weight_stride + column;
-    float sum = *to;
-    for (std::int64_t i = begin; i < tokens && keys[i] == key; ++i) {
-        sum += to_arithmetic(grad_out[positions[i] * grad_out_stride + column]);
+    float sums[kPack];
+    load_whole<float, kPack>(to, sums);
+    const auto add = [&](const float(&row)[kPack]) {
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) sums[k] += row[k];
+    };
+    const auto load = [&](std::int64_t i, float(&row)[kPack]) {
+        load_whole<T, kPack>(grad_out + positions[i] * grad_out_stride + column, row);
+    };
+    std::int64_t i = begin;
+    for (; i + kAhead <= tokens && keys[i + kAhead - 1] == key; i += kAhead) {
+        float rows[kAhead][kPack];
+#pragma unroll
+        for (int r = 0; r < kAhead; ++r) load(i + r, rows[r]);
+#pragma unroll
+        for (int r = 0; r < kAhead; ++r) add(rows[r]);
     }
-    *to = sum;
+    for (; i < tokens && keys[i] == key; ++i) {
+        float row[kPack];
+        load(i, row);
+        add(row);
+    }
+    store_whole<float, kPack>(sums, to);
 }
 
 KernelStatus sort_tokens(const KernelContext& context, const Indices& indices,
@@ -154,11 +175,16 @@ KernelStatus embedding_backward(const KernelContext& context, const TensorView& 
     if (status != kKernelOk) return status;
     return with_compute_dtype(grad_out.dtype, [&](auto tag) -> KernelStatus {
         using T = typename decltype(tag)::type;
-        const int threads = row_threads(columns, 1) < 256 ? row_threads(columns, 1) : 256;
-        const std::int64_t slices = divide_up(columns, threads);
+        constexpr int kPack = kPackOf<T>;
+        const bool packs =
+            rows_are_aligned(grad_out) && rows_are_aligned(grad_weight) && columns % kPack == 0;
+        const std::int64_t work = divide_up(columns, packs ? kPack : 1);
+        const int threads = row_threads(work, 1) < 256 ? row_threads(work, 1) : 256;
+        const std::int64_t slices = divide_up(work, threads);
         if (slices > 65535) return fail(kKernelFailed, "embedding_backward: rows too wide");
-        add_rows<T><<<dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(slices)), threads,
-                      0, static_cast<cudaStream_t>(context.stream)>>>(
+        const auto kernel = packs ? add_rows<T, kPack> : add_rows<T, 1>;
+        kernel<<<dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(slices)), threads, 0,
+                 static_cast<cudaStream_t>(context.stream)>>>(
             order.sorted_keys, order.sorted_positions, tokens, vocabulary, grad_out.as<const T>(),
             grad_out.stride(0), grad_weight.as<float>(), grad_weight.stride(0), columns);
         return finish_launch("embedding_backward", context.stream);

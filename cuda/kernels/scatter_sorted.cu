@@ -59,11 +59,22 @@ __global__ void __launch_bounds__(kElementwiseThreads)
     const std::int64_t place = static_cast<std::int64_t>(key) - line * call.line.extent;
     Element& target = out[offset[0] + place * call.line.out_step];
     if constexpr (kAdd) {
-        Element sum = target;
-        for (std::int64_t i = at; i < elements && keys[i] == key; ++i) {
-            const Element value = source_at(call, source, offset[2], positions[i]);
+        constexpr int kAhead = 4;  // elements under way at a time
+        Element sum = target, values[kAhead];
+        const auto load = [&](std::int64_t i) {
+            return source_at(call, source, offset[2], positions[i]);
+        };
+        const auto add = [&](Element value) {
             sum = from_arithmetic<Element>(to_arithmetic(sum) + to_arithmetic(value));
+        };
+        std::int64_t i = at;
+        for (; i + kAhead <= elements && keys[i + kAhead - 1] == key; i += kAhead) {
+#pragma unroll
+            for (int r = 0; r < kAhead; ++r) values[r] = load(i + r);
+#pragma unroll
+            for (int r = 0; r < kAhead; ++r) add(values[r]);
         }
+        for (; i < elements && keys[i] == key; ++i) add(load(i));
         target = sum;
     } else {
         target = source_at(call, source, offset[2], positions[at]);
