@@ -21,14 +21,24 @@ namespace tempra::cuda {
 
 namespace {
 
-template <class C>
+// Rows are whole packs.
+template <class C, int kPack>
 __global__ void __launch_bounds__(kElementwiseThreads)
     finish_elements(const float* sums, std::int64_t elements, std::int64_t columns,
                     const __grid_constant__ GemmEpilogue<C> epilogue) {
-    const std::int64_t at = thread_number();
+    const std::int64_t at = thread_number() * kPack;
     if (at >= elements) return;
     const std::int64_t row = at / columns;
-    epilogue.finish(sums[at], 0, row, at - row * columns);
+    float x[kPack];
+    load_whole<float, kPack>(sums + at, x);
+    epilogue.finish(x, 0, row, at - row * columns);
+}
+
+// Every row of a matrix (absent ones do not mind) on 16 bytes.
+bool starts_on_packs(const TensorView& matrix) {
+    if (!matrix.present()) return true;
+    return reinterpret_cast<std::uintptr_t>(matrix.data) % kPackBytes == 0 &&
+           matrix.stride(-2) * size_of(matrix.dtype) % kPackBytes == 0;
 }
 
 // A view of the same sizes over scratch memory, back to back; the last two dimensions keep their
@@ -144,19 +154,22 @@ KernelStatus gemm_pack(const KernelContext&, const TensorView&, void*) {
 }  // namespace
 
 KernelStatus finish_sums(const KernelContext& context, const float* sums, const GemmArguments& g) {
-    const std::int64_t elements = g.c.size(-2) * g.c.size(-1);
-    const std::int64_t blocks = grid_for(elements, kElementwiseThreads);
-    const KernelStatus status = check_launch("gemm: finish", context, blocks);
-    if (status != kKernelOk || blocks == 0) return status;
-    const auto launch = [&](auto epilogue, auto kernel) {
-        kernel<<<static_cast<unsigned>(blocks), kElementwiseThreads, 0,
-                 static_cast<cudaStream_t>(context.stream)>>>(sums, elements, g.c.size(-1),
-                                                              epilogue);
-        return finish_launch("gemm: finish", context.stream);
-    };
+    const std::int64_t elements = g.c.size(-2) * g.c.size(-1), columns = g.c.size(-1);
     return with_compute_dtype(g.c.dtype, [&](auto tag) -> KernelStatus {
         using C = typename decltype(tag)::type;
-        return launch(gemm_epilogue_of<C>(g), finish_elements<C>);
+        constexpr int kPack = kPackOf<C>;
+        const bool packs = columns % kPack == 0 && starts_on_packs(g.c) &&
+                           starts_on_packs(g.residual) && starts_on_packs(g.pre_activation) &&
+                           starts_on_packs(g.activation_input);
+        const std::int64_t blocks =
+            grid_for(divide_up(elements, packs ? kPack : 1), kElementwiseThreads);
+        const KernelStatus status = check_launch("gemm: finish", context, blocks);
+        if (status != kKernelOk || blocks == 0) return status;
+        const auto kernel = packs ? finish_elements<C, kPack> : finish_elements<C, 1>;
+        kernel<<<static_cast<unsigned>(blocks), kElementwiseThreads, 0,
+                 static_cast<cudaStream_t>(context.stream)>>>(sums, elements, columns,
+                                                              gemm_epilogue_of<C>(g));
+        return finish_launch("gemm: finish", context.stream);
     });
 }
 

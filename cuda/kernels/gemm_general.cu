@@ -82,7 +82,8 @@ __global__ void __launch_bounds__(kThreads)
         for (int j = 0; j < kEach; ++j) {
             const std::int64_t row = first_row + y + kSide * i;
             const std::int64_t column = first_column + x + kSide * j;
-            if (row < p.m && column < p.n) epilogue.finish(sums[i][j], batch, row, column);
+            float sum[1] = {sums[i][j]};
+            if (row < p.m && column < p.n) epilogue.finish(sum, batch, row, column);
         }
     }
 }

@@ -38,6 +38,7 @@ WIDE = {
     r"(layer|rms)_norm(_backward)?_rows<\w+, \w+, [48]>": "load store",
     r"reduce_by_(block|thread)<\w+, \w+, [48],": "load",
     r"copy_rows<\w+, \w+, [48]>": "load store",
+    r"finish_elements<\w+, [48]>": "load store",
     r"add_rows<\w+, [48]>": "load store",
     r"rotate_heads<\w+, [48]>": "load store",
     r"draw_packs<": "store",
