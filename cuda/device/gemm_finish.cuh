@@ -2,8 +2,8 @@
 #pragma once
 
 #include "activation.cuh"
-#include "arithmetic.cuh"
 #include "dispatch/kernel_table.h"
+#include "vector_io.cuh"
 
 namespace tempra::cuda {
 
@@ -18,28 +18,49 @@ struct GemmEpilogue {
     std::int64_t c_stride, c_batch_stride, residual_stride, pre_activation_stride,
         activation_input_stride;
     Activation activation;
-    bool bias_is_bf16, accumulate;
+    DType bias_dtype;
+    bool accumulate;
 
     [[nodiscard]] __device__ __forceinline__ float bias_at(std::int64_t column) const {
-        return bias_is_bf16 ? to_arithmetic(static_cast<const bfloat16*>(bias)[column])
-                            : static_cast<const float*>(bias)[column];
+        switch (bias_dtype) {
+            case DType::bf16: return to_arithmetic(static_cast<const bfloat16*>(bias)[column]);
+            case DType::f16: return to_arithmetic(static_cast<const float16*>(bias)[column]);
+            default: return static_cast<const float*>(bias)[column];
+        }
     }
-    __device__ __forceinline__ void finish(float x, std::int64_t batch, std::int64_t row,
+    // Of elements side by side; more than one only where every matrix has them on 16 bytes.
+    template <int kPack>
+    __device__ __forceinline__ void finish(float (&x)[kPack], std::int64_t batch, std::int64_t row,
                                            std::int64_t column) const {
-        if (bias != nullptr) x += bias_at(column);
+        float other[kPack];
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) {
+            if (bias != nullptr) x[k] += bias_at(column + k);
+        }
         if (pre_activation != nullptr) {
-            pre_activation[row * pre_activation_stride + column] = from_arithmetic<C>(x);
+            store_whole<C, kPack>(x, pre_activation + row * pre_activation_stride + column);
         }
         if (activation_input != nullptr) {
-            x *=
-                derivative(to_arithmetic(activation_input[row * activation_input_stride + column]));
+            load_whole<C, kPack>(activation_input + row * activation_input_stride + column, other);
+#pragma unroll
+            for (int k = 0; k < kPack; ++k) x[k] *= derivative(other[k]);
         } else if (activation != Activation::none) {
-            x = activate(to_arithmetic(from_arithmetic<C>(x)));  // of the value as it is stored
+#pragma unroll
+            for (int k = 0; k < kPack; ++k) {  // of the value as it is stored
+                x[k] = activate(to_arithmetic(from_arithmetic<C>(x[k])));
+            }
         }
-        if (residual != nullptr) x += to_arithmetic(residual[row * residual_stride + column]);
+        if (residual != nullptr) add<kPack>(residual + row * residual_stride + column, x);
         C* const target = c + batch * c_batch_stride + row * c_stride + column;
-        if (accumulate) x += to_arithmetic(*target);
-        *target = from_arithmetic<C>(x);
+        if (accumulate) add<kPack>(target, x);
+        store_whole<C, kPack>(x, target);
+    }
+    template <int kPack>
+    static __device__ __forceinline__ void add(const C* from, float (&x)[kPack]) {
+        float other[kPack];
+        load_whole<C, kPack>(from, other);
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) x[k] += other[k];
     }
     [[nodiscard]] __device__ __forceinline__ float activate(float x) const {
         switch (activation) {
@@ -77,7 +98,7 @@ template <class C>
             row_stride(g.pre_activation),
             row_stride(g.activation_input),
             g.activation,
-            g.bias.present() && g.bias.dtype == DType::bf16,
+            g.bias.dtype,
             g.accumulate != 0};
 }
 

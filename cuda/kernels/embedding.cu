@@ -3,16 +3,16 @@
 // Bytes moved: forward a row in and a row out per token; backward a row of grad_out in per token,
 // one row of grad_weight in and out per distinct index, and about 100 bytes per token for sorting.
 // Thread-to-data: forward one thread per pack of a token's row; backward tokens are sorted by index
-// (a stable radix sort), then one block takes each index that occurs and a slice of columns, and
-// adds that index's tokens in order of position, as the CPU does: deterministic, without atomics.
-// An index of very many tokens is therefore one block's serial work. An index out of range leaves a
-// fault for `stream_synchronize`; its token gives zeros and no gradient.
-#include <cub/device/device_radix_sort.cuh>
-
+// (a stable radix sort), then one block takes each index that occurs and a slice of columns, a pack
+// of 16 bytes a thread, and adds that index's tokens in order of position, as the CPU does:
+// deterministic, without atomics. An index of very many tokens is therefore one block's serial
+// work. An index out of range leaves a fault for `stream_synchronize`; its token gives zeros and no
+// gradient.
 #include "device_fault.h"
 #include "devices.h"
 #include "element_map.cuh"
 #include "parameter_types.cuh"
+#include "radix_sort.h"
 #include "row_shape.h"
 
 namespace tempra::cuda {
@@ -101,51 +101,53 @@ __global__ void __launch_bounds__(kElementwiseThreads)
     positions[t] = static_cast<std::uint32_t>(t);
 }
 
-// Block x, of the sorted tokens: works when an index begins there.
-template <class T>
+// Block x, of the sorted tokens: works when an index begins there. A thread adds up kPack columns.
+template <class T, int kPack>
 __global__ void __launch_bounds__(kElementwiseThreads)
     add_rows(const std::uint32_t* keys, const std::uint32_t* positions, std::int64_t tokens,
              std::int64_t vocabulary, const T* grad_out, std::int64_t grad_out_stride,
              float* grad_weight, std::int64_t grad_weight_stride, std::int64_t columns) {
+    constexpr int kAhead = 4;  // rows under way at a time
     const std::int64_t begin = blockIdx.x;
     const std::uint32_t key = keys[begin];
     if (key >= vocabulary || (begin > 0 && keys[begin - 1] == key)) return;
-    const std::int64_t column = static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
+    const std::int64_t thread = static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
+    const std::int64_t column = thread * kPack;
     if (column >= columns) return;
     float* const to = grad_weight + key * grad_weight_stride + column;
-    float sum = *to;
-    for (std::int64_t i = begin; i < tokens && keys[i] == key; ++i) {
-        sum += to_arithmetic(grad_out[positions[i] * grad_out_stride + column]);
+    float sums[kPack];
+    load_whole<float, kPack>(to, sums);
+    const auto add = [&](const float(&row)[kPack]) {
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) sums[k] += row[k];
+    };
+    const auto load = [&](std::int64_t i, float(&row)[kPack]) {
+        load_whole<T, kPack>(grad_out + positions[i] * grad_out_stride + column, row);
+    };
+    std::int64_t i = begin;
+    for (; i + kAhead <= tokens && keys[i + kAhead - 1] == key; i += kAhead) {
+        float rows[kAhead][kPack];
+#pragma unroll
+        for (int r = 0; r < kAhead; ++r) load(i + r, rows[r]);
+#pragma unroll
+        for (int r = 0; r < kAhead; ++r) add(rows[r]);
     }
-    *to = sum;
+    for (; i < tokens && keys[i] == key; ++i) {
+        float row[kPack];
+        load(i, row);
+        add(row);
+    }
+    store_whole<float, kPack>(sums, to);
 }
-
-int bits_for(std::int64_t largest) {
-    int bits = 1;
-    while (bits < 32 && (largest >> bits) != 0) ++bits;
-    return bits;
-}
-
-// Keys and positions, before and after sorting, and what the sort works in.
-struct SortBuffers {
-    std::uint32_t *keys, *sorted_keys, *positions, *sorted_positions;
-    void* work;
-};
 
 KernelStatus sort_tokens(const KernelContext& context, const Indices& indices,
-                         std::int64_t vocabulary, const SortBuffers& buffers,
-                         std::size_t work_bytes, std::int32_t* fault) {
-    const auto stream = static_cast<cudaStream_t>(context.stream);
-    const auto blocks = static_cast<unsigned>(grid_for(indices.count, kElementwiseThreads));
-    make_keys<<<blocks, kElementwiseThreads, 0, stream>>>(indices, vocabulary, buffers.keys,
-                                                          buffers.positions, fault);
+                         std::int64_t vocabulary, RadixSort<std::uint32_t>& order,
+                         std::int32_t* fault) {
+    make_keys<<<static_cast<unsigned>(grid_for(indices.count, kElementwiseThreads)),
+                kElementwiseThreads, 0, static_cast<cudaStream_t>(context.stream)>>>(
+        indices, vocabulary, order.keys, order.positions, fault);
     const KernelStatus status = finish_launch("embedding_backward: keys", context.stream);
-    if (status != kKernelOk) return status;
-    const cudaError_t error = cub::DeviceRadixSort::SortPairs(
-        buffers.work, work_bytes, buffers.keys, buffers.sorted_keys, buffers.positions,
-        buffers.sorted_positions, static_cast<int>(indices.count), 0, bits_for(vocabulary), stream);
-    return error == cudaSuccess ? kKernelOk
-                                : fail_with_cuda_error("embedding_backward: sort", error);
+    return status == kKernelOk ? order.sort(bits_for(vocabulary)) : status;
 }
 
 KernelStatus embedding_backward(const KernelContext& context, const TensorView& grad_out,
@@ -164,31 +166,27 @@ KernelStatus embedding_backward(const KernelContext& context, const TensorView& 
     }
     DeviceState* const device = current_device();
     if (device == nullptr) return kKernelFailed;
-    std::size_t work_bytes = 0;
-    std::uint32_t* const none = nullptr;
-    const cudaError_t error = cub::DeviceRadixSort::SortPairs(
-        nullptr, work_bytes, none, none, none, none, static_cast<int>(tokens), 0,
-        bits_for(vocabulary), static_cast<cudaStream_t>(context.stream));
-    if (error != cudaSuccess) return fail_with_cuda_error("embedding_backward: sort", error);
-    const std::int64_t array = divide_up(tokens, 64) * 64;  // keeps each on 256 bytes
-    const Scratch scratch(array * 16 + static_cast<std::int64_t>(work_bytes), context.stream);
-    if (!scratch.ok()) return kKernelOutOfMemory;
-    auto* const first = scratch.as<std::uint32_t>();
-    const SortBuffers buffers = {first, first + array, first + 2 * array, first + 3 * array,
-                                 first + 4 * array};
-    status =
-        sort_tokens(context, indices_of(indices), vocabulary, buffers, work_bytes, device->fault);
+    RadixSort<std::uint32_t> order("embedding_backward: sort", tokens, bits_for(vocabulary),
+                                   context.stream);
+    status = order.status();
+    if (status == kKernelOk) {
+        status = sort_tokens(context, indices_of(indices), vocabulary, order, device->fault);
+    }
     if (status != kKernelOk) return status;
     return with_compute_dtype(grad_out.dtype, [&](auto tag) -> KernelStatus {
         using T = typename decltype(tag)::type;
-        const int threads = row_threads(columns, 1) < 256 ? row_threads(columns, 1) : 256;
-        const std::int64_t slices = divide_up(columns, threads);
+        constexpr int kPack = kPackOf<T>;
+        const bool packs =
+            rows_are_aligned(grad_out) && rows_are_aligned(grad_weight) && columns % kPack == 0;
+        const std::int64_t work = divide_up(columns, packs ? kPack : 1);
+        const int threads = row_threads(work, 1) < 256 ? row_threads(work, 1) : 256;
+        const std::int64_t slices = divide_up(work, threads);
         if (slices > 65535) return fail(kKernelFailed, "embedding_backward: rows too wide");
-        add_rows<T><<<dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(slices)), threads,
-                      0, static_cast<cudaStream_t>(context.stream)>>>(
-            buffers.sorted_keys, buffers.sorted_positions, tokens, vocabulary,
-            grad_out.as<const T>(), grad_out.stride(0), grad_weight.as<float>(),
-            grad_weight.stride(0), columns);
+        const auto kernel = packs ? add_rows<T, kPack> : add_rows<T, 1>;
+        kernel<<<dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(slices)), threads, 0,
+                 static_cast<cudaStream_t>(context.stream)>>>(
+            order.sorted_keys, order.sorted_positions, tokens, vocabulary, grad_out.as<const T>(),
+            grad_out.stride(0), grad_weight.as<float>(), grad_weight.stride(0), columns);
         return finish_launch("embedding_backward", context.stream);
     });
 }

@@ -5,9 +5,9 @@
 // one more pass here: 4 bytes written and read per element of c beside what it itself moves. What
 // cuBLASLt has no algorithm for, and products without terms, go to the kernel of gemm_general.cu.
 //
-// fp32 products are fp32 throughout (no tf32). An fp32 b beside a bf16 a is rounded to bf16 first.
-// A bias of another dtype than c is brought to c's, as cuBLASLt asks: beside bf16 results the bias
-// is rounded to bf16, which the CPU does not do. Deterministic: see src/gemm_cublas.cpp.
+// fp32 products are fp32 throughout (no tf32). An fp32 b beside a bf16 or fp16 a is rounded to that
+// first. A bias of another dtype than c is brought to c's, as cuBLASLt asks: beside 16-bit results
+// the bias is rounded too, which the CPU does not do. Deterministic: see src/gemm_cublas.cpp.
 #include <optional>
 
 #include "devices.h"
@@ -15,19 +15,30 @@
 #include "gemm_finish.cuh"
 #include "gemm_parts.h"
 #include "gemm_plan.h"
+#include "parameter_types.cuh"
 
 namespace tempra::cuda {
 
 namespace {
 
-template <class C>
+// Rows are whole packs.
+template <class C, int kPack>
 __global__ void __launch_bounds__(kElementwiseThreads)
     finish_elements(const float* sums, std::int64_t elements, std::int64_t columns,
                     const __grid_constant__ GemmEpilogue<C> epilogue) {
-    const std::int64_t at = thread_number();
+    const std::int64_t at = thread_number() * kPack;
     if (at >= elements) return;
     const std::int64_t row = at / columns;
-    epilogue.finish(sums[at], 0, row, at - row * columns);
+    float x[kPack];
+    load_whole<float, kPack>(sums + at, x);
+    epilogue.finish(x, 0, row, at - row * columns);
+}
+
+// Every row of a matrix (absent ones do not mind) on 16 bytes.
+bool starts_on_packs(const TensorView& matrix) {
+    if (!matrix.present()) return true;
+    return reinterpret_cast<std::uintptr_t>(matrix.data) % kPackBytes == 0 &&
+           matrix.stride(-2) * size_of(matrix.dtype) % kPackBytes == 0;
 }
 
 // A view of the same sizes over scratch memory, back to back; the last two dimensions keep their
@@ -96,8 +107,8 @@ KernelStatus multiply_and_finish(const KernelContext& context, const GemmArgumen
 bool has_supported_dtypes(const GemmArguments& g) {
     const DType a = g.a.dtype, b = g.b.dtype, c = g.c.dtype;
     if (a == DType::f32) return b == DType::f32 && c == DType::f32;
-    if (a != DType::bf16 || (b != DType::bf16 && b != DType::f32)) return false;
-    return c == DType::bf16 || c == DType::f32;
+    if (a != DType::bf16 && a != DType::f16) return false;
+    return (b == a || b == DType::f32) && (c == a || c == DType::f32);
 }
 
 KernelStatus gemm(const KernelContext& context, const GemmArguments& arguments) {
@@ -143,20 +154,23 @@ KernelStatus gemm_pack(const KernelContext&, const TensorView&, void*) {
 }  // namespace
 
 KernelStatus finish_sums(const KernelContext& context, const float* sums, const GemmArguments& g) {
-    const std::int64_t elements = g.c.size(-2) * g.c.size(-1);
-    const std::int64_t blocks = grid_for(elements, kElementwiseThreads);
-    const KernelStatus status = check_launch("gemm: finish", context, blocks);
-    if (status != kKernelOk || blocks == 0) return status;
-    const auto launch = [&](auto epilogue, auto kernel) {
+    const std::int64_t elements = g.c.size(-2) * g.c.size(-1), columns = g.c.size(-1);
+    return with_compute_dtype(g.c.dtype, [&](auto tag) -> KernelStatus {
+        using C = typename decltype(tag)::type;
+        constexpr int kPack = kPackOf<C>;
+        const bool packs = columns % kPack == 0 && starts_on_packs(g.c) &&
+                           starts_on_packs(g.residual) && starts_on_packs(g.pre_activation) &&
+                           starts_on_packs(g.activation_input);
+        const std::int64_t blocks =
+            grid_for(divide_up(elements, packs ? kPack : 1), kElementwiseThreads);
+        const KernelStatus status = check_launch("gemm: finish", context, blocks);
+        if (status != kKernelOk || blocks == 0) return status;
+        const auto kernel = packs ? finish_elements<C, kPack> : finish_elements<C, 1>;
         kernel<<<static_cast<unsigned>(blocks), kElementwiseThreads, 0,
-                 static_cast<cudaStream_t>(context.stream)>>>(sums, elements, g.c.size(-1),
-                                                              epilogue);
+                 static_cast<cudaStream_t>(context.stream)>>>(sums, elements, columns,
+                                                              gemm_epilogue_of<C>(g));
         return finish_launch("gemm: finish", context.stream);
-    };
-    if (g.c.dtype == DType::bf16) {
-        return launch(gemm_epilogue_of<bfloat16>(g), finish_elements<bfloat16>);
-    }
-    return launch(gemm_epilogue_of<float>(g), finish_elements<float>);
+    });
 }
 
 void register_gemm(KernelTable& table) {
