@@ -6,7 +6,9 @@
 #include <memory>
 #include <string>
 
+#include "bindings.h"
 #include "dlpack.h"
+#include "memory/cuda_stream.h"
 #include "tempra/autograd.h"
 #include "tempra/error.h"
 #include "tempra/ops/layout.h"
@@ -121,6 +123,9 @@ Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
 }
 
 py::object to_numpy(const Tensor& tensor) {
+    TEMPRA_CHECK(DeviceError, tensor.device().type == DeviceType::cpu,
+                 "numpy: the tensor is on {}, where NumPy cannot read it; copy it with .cpu() first",
+                 tensor.device());
     const py::dtype dtype = dtype_to_numpy(tensor.dtype());
     std::vector<py::ssize_t> sizes;
     std::vector<py::ssize_t> strides;
@@ -151,12 +156,62 @@ constexpr DLPackName kDLPackNames[] = {{DType::f32, kDLFloat, 32}, {DType::f16, 
                                        {DType::u32, kDLUInt, 32},  {DType::u16, kDLUInt, 16},
                                        {DType::u8, kDLUInt, 8},    {DType::boolean, kDLBool, 8}};
 
+// The legacy default stream: what DLPack means by no stream, and what other libraries use unless
+// told otherwise.
+void* const kDefaultStream = reinterpret_cast<void*>(std::uintptr_t{1});
+
 struct ExportedTensor {
     DLManagedTensor managed{};
     Tensor tensor;
+    void* stream = nullptr;  // the consumer's; null on the CPU
     std::int64_t sizes[kMaxDimensions] = {};
     std::int64_t strides[kMaxDimensions] = {};
 };
+
+// What runs on our stream from here on runs behind what is on `other`, or the other way round.
+// At the end of a process or in a forked one there is nothing to order.
+void order_after(const Device& device, void* other) noexcept try {
+    CudaStream::of(device.index).wait_for(other);
+} catch (...) {
+}
+void order_before(const Device& device, void* other) noexcept try {
+    CudaStream::of(device.index).let_wait(other);
+} catch (...) {
+}
+
+// Null: the consumer wants no ordering (-1).
+void* consumer_stream(const py::object& stream) {
+    if (stream.is_none()) return kDefaultStream;
+    const auto number = stream.cast<std::int64_t>();
+    TEMPRA_CHECK(DeviceError, number != 0 && number >= -1,
+                 "__dlpack__: stream {} given; needs 1 (legacy default), 2 (per thread), a stream's "
+                 "address, or -1",
+                 number);
+    return number == -1 ? nullptr : reinterpret_cast<void*>(static_cast<std::uintptr_t>(number));
+}
+
+// The capsule of an object, which is told the stream that we read it on.
+py::object provided_capsule(const py::object& object) {
+    if (py::hasattr(object, "__dlpack_device__")) {
+        const auto device = object.attr("__dlpack_device__")().cast<std::pair<int, int>>();
+        if (device.first == kDLCUDA) {
+            const Device named = device_of_name(format("cuda:{}", device.second));
+            const auto stream =
+                reinterpret_cast<std::uintptr_t>(CudaStream::of(named.index).handle());
+            return object.attr("__dlpack__")(py::arg("stream") = stream);
+        }
+    }
+    return object.attr("__dlpack__")();
+}
+
+Device device_of(const DLDevice& device) {
+    TEMPRA_CHECK(DeviceError, device.device_type == kDLCPU || device.device_type == kDLCUDA,
+                 "from_dlpack: the tensor is on DLPack device type {}; only memory of the CPU (1) "
+                 "and of CUDA devices (2) is supported",
+                 static_cast<int>(device.device_type));
+    if (device.device_type == kDLCPU) return {};
+    return device_of_name(format("cuda:{}", device.device_id));
+}
 
 }  // namespace
 
@@ -167,15 +222,16 @@ Tensor from_dlpack(const py::object& object) {
             throw py::type_error("from_dlpack: needs an object with __dlpack__, got " +
                                  py::type::of(object).attr("__name__").cast<std::string>());
         }
-        provided = object.attr("__dlpack__")();
+        provided = provided_capsule(object);
     }
     auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(provided.ptr(), "dltensor"));
     if (managed == nullptr) throw py::error_already_set();
     const DLTensor& from = managed->dl_tensor;
-    TEMPRA_CHECK(
-        DeviceError, from.device.device_type == kDLCPU,
-        "from_dlpack: the tensor is on DLPack device type {}; only CPU memory is supported",
-        static_cast<int>(from.device.device_type));
+    const Device device = device_of(from.device);
+    // A bare capsule has been told no stream.
+    if (device.type == DeviceType::cuda && provided.is(object)) {
+        CudaStream::of(device.index).wait_for(kDefaultStream);
+    }
     const DLPackName* name = nullptr;
     for (const DLPackName& entry : kDLPackNames) {
         if (from.dtype.code == entry.code && from.dtype.bits == entry.bits &&
@@ -196,21 +252,37 @@ Tensor from_dlpack(const py::object& object) {
     char* data = static_cast<char*>(from.data) + from.byte_offset;
     check_aligned(data, sizes, name->dtype, "from_dlpack");
     PyCapsule_SetName(provided.ptr(), "used_dltensor");
-    return from_memory(data, sizes, strides, name->dtype, [managed] {
-        if (managed->deleter != nullptr) managed->deleter(managed);
-    });
+    const auto give_back = [managed, device] {
+        if (managed->deleter == nullptr) return;
+        // Its owner may hand the memory out again at once, on a stream of its own.
+        if (device.type == DeviceType::cuda) order_before(device, kDefaultStream);
+        managed->deleter(managed);
+    };
+    return from_memory(data, sizes, strides, name->dtype, give_back, true, device);
 }
 
-py::capsule to_dlpack(const Tensor& tensor) {
+py::tuple dlpack_device(const Tensor& tensor) {
+    const bool cuda = tensor.device().type == DeviceType::cuda;
+    return py::make_tuple(static_cast<int>(cuda ? kDLCUDA : kDLCPU), tensor.device().index);
+}
+
+py::capsule to_dlpack(const Tensor& tensor, const py::object& stream) {
     auto exported = std::make_unique<ExportedTensor>();
     exported->tensor = tensor;
+    const Device device = tensor.device();
+    if (device.type == DeviceType::cuda) {
+        exported->stream = consumer_stream(stream);
+        if (exported->stream != nullptr) {
+            CudaStream::of(device.index).let_wait(exported->stream);
+        }
+    }
     DLTensor& to = exported->managed.dl_tensor;
     for (int i = 0; i < tensor.dimensions(); ++i) {
         exported->sizes[i] = tensor.sizes()[i];
         exported->strides[i] = tensor.strides()[i];
     }
     to.data = tensor.data();
-    to.device = {kDLCPU, 0};
+    to.device = {device.type == DeviceType::cuda ? kDLCUDA : kDLCPU, device.index};
     to.ndim = tensor.dimensions();
     to.shape = exported->sizes;
     to.strides = exported->strides;
@@ -223,7 +295,9 @@ py::capsule to_dlpack(const Tensor& tensor) {
     }
     exported->managed.manager_ctx = exported.get();
     exported->managed.deleter = [](DLManagedTensor* self) {
-        delete static_cast<ExportedTensor*>(self->manager_ctx);
+        auto* const held = static_cast<ExportedTensor*>(self->manager_ctx);
+        if (held->stream != nullptr) order_after(held->tensor.device(), held->stream);
+        delete held;
     };
     return py::capsule(&exported.release()->managed, "dltensor", [](PyObject* capsule) {
         // A consumer renames the capsule and takes over; otherwise it is ours to free.

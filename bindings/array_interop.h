@@ -15,10 +15,13 @@ namespace py = pybind11;
 [[nodiscard]] Tensor from_numpy(const py::object& array);
 // A copy of numbers, nested lists, an array or a tensor; Python floats become f32.
 [[nodiscard]] Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype);
-// Shares the tensor's memory and keeps it alive; TypeError for bf16 without ml_dtypes.
+// Shares the tensor's memory and keeps it alive; TypeError for bf16 without ml_dtypes, DeviceError
+// for a tensor that is not on the CPU.
 [[nodiscard]] py::object to_numpy(const Tensor& tensor);
 // Consumes the capsule of `object.__dlpack__()`.
 [[nodiscard]] Tensor from_dlpack(const py::object& object);
-[[nodiscard]] py::capsule to_dlpack(const Tensor& tensor);
+// `stream`: the consumer's CUDA stream, by number, as __dlpack__ takes it.
+[[nodiscard]] py::capsule to_dlpack(const Tensor& tensor, const py::object& stream);
+[[nodiscard]] py::tuple dlpack_device(const Tensor& tensor);
 
 }  // namespace tempra::python

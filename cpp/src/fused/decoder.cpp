@@ -64,7 +64,11 @@ void check_block(const DecoderBlock& block, size_t index) {
                  "decoder: block {} has only one of cosines and sines", index);
 }
 
-Tensor numbers_from(std::int64_t first, std::int64_t count) {
+Tensor numbers_from(std::int64_t first, std::int64_t count, Device device) {
+    if (device.type != DeviceType::cpu) {
+        const auto start = static_cast<double>(first);
+        return arange(start, start + static_cast<double>(count), 1, DType::i32, device);
+    }
     const Tensor result = empty({count}, DType::i32);
     auto* values = result.data_as<std::int32_t>();
     for (std::int64_t i = 0; i < count; ++i) values[i] = static_cast<std::int32_t>(first + i);
@@ -119,7 +123,7 @@ Tensor Decoder::run(const Tensor& x) {
                  "decoder: {} tokens held and {} to add exceed the {} there is room for", length_,
                  tokens, capacity_);
     const GradModeGuard off(false);
-    const Tensor positions = numbers_from(length_, tokens);
+    const Tensor positions = numbers_from(length_, tokens, x.device());
     Tensor y = x;
     for (size_t i = 0; i < blocks_.size(); ++i) {
         y = feed_forward(blocks_[i], attend(blocks_[i], caches_[i], y, positions));

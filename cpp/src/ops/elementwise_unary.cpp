@@ -48,7 +48,7 @@ Tensor gelu_tanh_derivative(const Tensor& x) {
 // op'(x), stated in operations so that it can be differentiated again.
 Tensor derivative(UnaryOp op, const Tensor& x) {
     switch (op) {
-        case UnaryOp::negative: return full(x.sizes(), -1.0, x.dtype());
+        case UnaryOp::negative: return full(x.sizes(), -1.0, x.dtype(), x.device());
         case UnaryOp::absolute: return sign(x);
         case UnaryOp::exp: return exp(x);
         case UnaryOp::log: return reciprocal(x);
