@@ -123,9 +123,10 @@ Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
 }
 
 py::object to_numpy(const Tensor& tensor) {
-    TEMPRA_CHECK(DeviceError, tensor.device().type == DeviceType::cpu,
-                 "numpy: the tensor is on {}, where NumPy cannot read it; copy it with .cpu() first",
-                 tensor.device());
+    TEMPRA_CHECK(
+        DeviceError, tensor.device().type == DeviceType::cpu,
+        "numpy: the tensor is on {}, where NumPy cannot read it; copy it with .cpu() first",
+        tensor.device());
     const py::dtype dtype = dtype_to_numpy(tensor.dtype());
     std::vector<py::ssize_t> sizes;
     std::vector<py::ssize_t> strides;
@@ -183,10 +184,11 @@ void order_before(const Device& device, void* other) noexcept try {
 void* consumer_stream(const py::object& stream) {
     if (stream.is_none()) return kDefaultStream;
     const auto number = stream.cast<std::int64_t>();
-    TEMPRA_CHECK(DeviceError, number != 0 && number >= -1,
-                 "__dlpack__: stream {} given; needs 1 (legacy default), 2 (per thread), a stream's "
-                 "address, or -1",
-                 number);
+    TEMPRA_CHECK(
+        DeviceError, number != 0 && number >= -1,
+        "__dlpack__: stream {} given; needs 1 (legacy default), 2 (per thread), a stream's "
+        "address, or -1",
+        number);
     return number == -1 ? nullptr : reinterpret_cast<void*>(static_cast<std::uintptr_t>(number));
 }
 

@@ -104,7 +104,7 @@ void bind_cuda(py::module_& module) {
             check_device(name);
         },
         py::arg("name"),
-               "Raises DeviceError, with the reason, unless tensors can be computed there.");
+        "Raises DeviceError, with the reason, unless tensors can be computed there.");
 }
 
 }  // namespace tempra::python

@@ -191,12 +191,13 @@ void bind_conversions(py::class_<Tensor>& tensor) {
                  return to_numpy(x.dtype() == DType::bf16 ? cast(here, DType::f32) : here)
                      .attr("tolist")();
              })
-        .def("__dlpack__",
-             [](const Tensor& x, const py::object& stream, const py::kwargs& /*max_version, ...*/) {
-                 return to_dlpack(x, stream);
-             },
-             py::kw_only(), py::arg("stream") = py::none(),
-             "Capsule that shares the memory; `stream` is the consumer's, which then waits for it.")
+        .def(
+            "__dlpack__",
+            [](const Tensor& x, const py::object& stream, const py::kwargs& /*max_version, ...*/) {
+                return to_dlpack(x, stream);
+            },
+            py::kw_only(), py::arg("stream") = py::none(),
+            "Capsule that shares the memory; `stream` is the consumer's, which then waits for it.")
         .def("__dlpack_device__", &dlpack_device)
         .def(
             "requires_grad_", [](Tensor& x, bool value) { return x.set_requires_grad(value); },
@@ -214,7 +215,8 @@ void bind_conversions(py::class_<Tensor>& tensor) {
         .def("to", &cast, py::arg("dtype"), "The same numbers in another dtype.")
         .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(),
              "The same numbers on another device: cpu, cuda or cuda:N.")
-        .def("cpu", [](const Tensor& x) { return to_device(x, {}); }, "The tensor on the CPU.")
+        .def(
+            "cpu", [](const Tensor& x) { return to_device(x, {}); }, "The tensor on the CPU.")
         .def(
             "cuda",
             [](const Tensor& x, int index) {

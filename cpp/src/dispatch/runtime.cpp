@@ -43,7 +43,8 @@ void reset_peak_memory() { pool_reset_peak(); }
 void release_free_memory() { pool_trim(); }
 
 void check_device(std::string_view name) {
-    static_cast<void>(kernels_for(device_from_name(name), DType::f32));
+    const Device device = device_from_name(name);
+    if (device.type == DeviceType::cuda) static_cast<void>(context_on(device));
 }
 
 }  // namespace tempra

@@ -27,8 +27,7 @@ Tensor visible_keys(std::int64_t queries, std::int64_t keys, const AttentionOpti
     Tensor visible = full({queries, keys}, 1, DType::boolean, device);
     if (options.causal) visible = logical_and(visible, less_equal(key, query));
     if (options.window > 0) {
-        const Tensor first =
-            subtract(query, number(options.window));
+        const Tensor first = subtract(query, number(options.window));
         visible = logical_and(visible, greater(key, first));
     }
     return visible;

@@ -92,15 +92,19 @@ def _next_logits(
     """Logits [vocabulary] after the pending tokens, which enter the cache."""
     count, start = len(pending), cache.length
     with _core.no_grad():
-        hidden = model.hidden(
-            _core.from_numpy(np.asarray(pending, dtype=np.int32)),
-            _core.from_numpy(np.asarray([0, count], dtype=np.int32)),
-            _core.from_numpy(np.arange(start, start + count, dtype=np.int32)),
-            cache,
+        # On the CPU they share the arrays' memory; to another device they are copied.
+        tokens, offsets, positions = (
+            _core.from_numpy(each).to(model.device)
+            for each in (
+                np.asarray(pending, dtype=np.int32),
+                np.asarray([0, count], dtype=np.int32),
+                np.arange(start, start + count, dtype=np.int32),
+            )
         )
+        hidden = model.hidden(tokens, offsets, positions, cache)
         last = hidden.narrow(0, count - 1, 1)
-        logits: NDArray[np.float32] = _core.linear(last, model.head_weight).to("f32").numpy()[0]
-    return logits
+        logits: NDArray[np.float32] = _core.linear(last, model.head_weight).to("f32").cpu().numpy()
+    return logits[0]
 
 
 def choose_token(
