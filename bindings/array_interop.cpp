@@ -263,9 +263,9 @@ Tensor from_dlpack(const py::object& object) {
     return from_memory(data, sizes, strides, name->dtype, give_back, true, device);
 }
 
-py::tuple dlpack_device(const Tensor& tensor) {
+std::pair<int, int> dlpack_device(const Tensor& tensor) {
     const bool cuda = tensor.device().type == DeviceType::cuda;
-    return py::make_tuple(static_cast<int>(cuda ? kDLCUDA : kDLCPU), tensor.device().index);
+    return {cuda ? kDLCUDA : kDLCPU, tensor.device().index};
 }
 
 py::capsule to_dlpack(const Tensor& tensor, const py::object& stream) {

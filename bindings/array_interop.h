@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <optional>
+#include <utility>
 
 #include "tempra/tensor.h"
 
@@ -22,6 +23,6 @@ namespace py = pybind11;
 [[nodiscard]] Tensor from_dlpack(const py::object& object);
 // `stream`: the consumer's CUDA stream, by number, as __dlpack__ takes it.
 [[nodiscard]] py::capsule to_dlpack(const Tensor& tensor, const py::object& stream);
-[[nodiscard]] py::tuple dlpack_device(const Tensor& tensor);
+[[nodiscard]] std::pair<int, int> dlpack_device(const Tensor& tensor);
 
 }  // namespace tempra::python

@@ -1,4 +1,4 @@
-"""CUDA: library, driver and devices, or why there are none; memory of a device and waiting for it."""
+"""CUDA: library, driver and devices, or why there are none; a device's memory, and waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CUDA device of the tests: a real one with --device cuda, else the emulated one where it is built.
+"""The CUDA device of the tests: a real one with --device cuda, else the emulated one, if built.
 
 The emulated device runs the library's own kernels on the CPU (cuda/emulation), and host code that
 follows a pointer into its memory ends the process: a hidden read of the host's cannot pass.
@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-EMULATED = (
-    Path(__file__).resolve().parents[2] / "build" / "emulated" / "libtempra_cuda_emulated.so"
-)
+EMULATED = Path(__file__).resolve().parents[2] / "build" / "emulated" / "libtempra_cuda_emulated.so"
 HOW_TO_BUILD = (
     "the emulated CUDA device is not built: cmake -S cuda/emulation -B build/emulated && "
     "cmake --build build/emulated"

@@ -78,9 +78,7 @@ def test_random_numbers_are_the_cpus(draw: Any) -> None:
 
 def test_printing() -> None:
     x = tempra.tensor([[1.0, 2.0], [3.0, 4.0]], device="cuda")
-    assert repr(x) == (
-        "tensor([[1, 2],\n        [3, 4]], shape=[2, 2], dtype=f32, device=cuda:0)"
-    )
+    assert repr(x) == ("tensor([[1, 2],\n        [3, 4]], shape=[2, 2], dtype=f32, device=cuda:0)")
     assert "..." in repr(tempra.zeros((100, 100), device="cuda"))
     assert f"{x.sum().item():.1f}" == "10.0"
     assert int(tempra.tensor(7, device="cuda").item()) == 7
