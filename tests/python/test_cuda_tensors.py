@@ -207,6 +207,25 @@ def test_dlpack_orders_streams() -> None:
             x.__dlpack__(stream=bad)
 
 
+@pytest.mark.cuda
+@pytest.mark.torch
+def test_dlpack_with_pytorch_on_the_device() -> None:
+    """Both ways without a copy; each library's later work comes after the other's earlier one."""
+    import torch
+
+    ours = tempra.arange(1 << 20, dtype="f32", device="cuda") * 2.0
+    theirs = torch.from_dlpack(ours)
+    assert theirs.data_ptr() == ours.data_pointer
+    assert float((theirs[-1] - theirs[0]).item()) == 2.0 * ((1 << 20) - 1)
+    made = torch.full((1 << 20,), 3.0, device="cuda").mul_(2.0)
+    back = tempra.from_dlpack(made)
+    assert back.data_pointer == made.data_ptr()
+    assert back.sum().item() == 6.0 * (1 << 20)
+    del made
+    torch.empty((1 << 20,), device="cuda").fill_(-1.0)
+    assert back[5].item() == 6.0
+
+
 # --- memory and traffic --------------------------------------------------------------------------
 
 
