@@ -336,6 +336,21 @@ def test_too_much_memory_is_one_line() -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("label", [-2, 4])
+def test_a_label_out_of_range_is_found_on_the_device(label: int) -> None:
+    logits = tempra.ones((2, 4), device="cuda")
+    labels = tempra.tensor([1, label], "i64", device="cuda")
+    for loss in (
+        lambda: ops.cross_entropy(logits, labels),
+        lambda: ops.linear_cross_entropy(logits, tempra.ones((4, 4), device="cuda"), labels),
+    ):
+        result = loss()
+        with pytest.raises(tempra.ShapeError, match=r"\(found on the device\)"):
+            result.item()
+    ignored = tempra.tensor([1, -100], "i64", device="cuda")
+    assert ops.cross_entropy(logits, ignored).item() == pytest.approx(np.log(4))
+
+
 def test_a_forked_process_is_refused_and_ends_well() -> None:
     """Its handles of the parent's tensors may be dropped; the parent goes on."""
     x = tempra.ones((2,), device="cuda")

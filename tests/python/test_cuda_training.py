@@ -15,6 +15,7 @@ from tempra.models import GenerationOptions, Transformer, TransformerConfig, gen
 from tempra.optim.adamw import AdamW
 from tempra.train.metrics import read_metrics
 from tempra.train.objective import DeferredAutoregressiveObjective
+from tempra.train.train_state import TrainState
 from tempra.train.train_step import StepResult, train_step
 
 pytestmark = pytest.mark.any_cuda
@@ -229,6 +230,22 @@ def test_a_resume_says_where_the_run_was(tmp_path: Path) -> None:
     notes = prepare_resume(tmp_path / "run", ["train.device=cpu"]).notes
     assert "the run was on cuda, now it is on cpu: numbers may differ in the last bits" in notes
     assert not prepare_resume(tmp_path / "run").notes
+
+
+def test_a_snapshot_is_the_hosts_own() -> None:
+    run = Run(small_model("llama", "f32", "cuda"))
+    batches = packed_batches(2)
+    run.step(batches[0])
+    state = TrainState(run.objective, {"adamw": run.optimizer}, run.generator)
+    snapshot = state.to_checkpoint().snapshot()
+    tensors = {**snapshot.model, **snapshot.optimizer}
+    assert {tensor.device for tensor in tensors.values()} == {"cpu"}
+    before = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    run.step(batches[1])
+    assert before == {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    now = state.to_checkpoint()
+    later = {**now.model, **now.optimizer}
+    assert before != {name: tensor.cpu().numpy().tobytes() for name, tensor in later.items()}
 
 
 def test_asynchronous_checkpoints_are_of_their_step(tmp_path: Path) -> None:
