@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -258,6 +259,32 @@ def test_asynchronous_checkpoints_are_of_their_step(tmp_path: Path) -> None:
     for step in (4, 8):
         file = f"checkpoints/step-{step:08d}/model.safetensors"
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+
+
+def test_commands_on_the_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model trained on the device measures and writes there as on the CPU."""
+    from tempra.cli.main import main
+
+    tempra.train(configuration(tmp_path, "run", "cuda"))
+    said = {}
+    for device in ("cpu", "cuda"):
+        options = ["--checkpoint", str(tmp_path / "run"), "--device", device]
+        assert main(["eval", *options, "--data", str(tmp_path / "text.txt"), "--json"]) == 0
+        measured = json.loads(capsys.readouterr().out)
+        assert main(["generate", *options, "--max-tokens", "12", "--temperature", "0"]) == 0
+        said[device] = (measured["loss"], capsys.readouterr().out)
+    assert said["cuda"][0] == pytest.approx(said["cpu"][0], rel=1e-5)
+    assert said["cuda"][1] == said["cpu"][1]
+    before = cuda.traffic()["copies_to_device"]
+    assert main(["generate", *options, "--max-tokens", "2"]) == 0
+    assert cuda.traffic()["copies_to_device"] > before, "it was computed elsewhere"
+    assert main(["train", "info"]) == 0
+    shown = capsys.readouterr().out
+    assert "cuda:0" in shown
+    assert str(cuda.status().library_path) in shown
+    plan = ["train", "plan", "train.device=cuda", f"data.train={tmp_path / 'text.txt'}"]
+    assert main(plan) == 0
+    assert f"device      cuda, {cuda.status().devices[0].name}" in capsys.readouterr().out
 
 
 def test_an_index_out_of_range_is_found() -> None:
