@@ -63,6 +63,7 @@ void bind_memory(py::module_& module) {
             const CudaTraffic traffic = cuda_traffic();
             py::dict result;
             result["waits"] = traffic.waits;
+            result["held_back"] = traffic.held_back;
             result["copies_to_host"] = traffic.copies_to_host;
             result["copies_to_device"] = traffic.copies_to_device;
             result["bytes_to_host"] = traffic.bytes_to_host;

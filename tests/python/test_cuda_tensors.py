@@ -277,6 +277,8 @@ def mixed(name: str) -> Any:
         "layer_norm": lambda: ops.layer_norm(there, here[0]),
         "attention": lambda: ops.attention(heads, heads, heads, offsets_q=offsets, longest_q=2),
         "linear_cross_entropy": lambda: ops.linear_cross_entropy(there, there, labels),
+        "backward": lambda: (there.clone().requires_grad_() * 2.0).backward(here),
+        "grad": lambda: setattr(there.clone(), "grad", here),
         "arena": lambda: _core.ParameterArena([("a", here), ("b", there)]),
     }
     return calls[name]
@@ -286,7 +288,7 @@ def mixed(name: str) -> Any:
     "name",
     [
         *("add", "matmul", "where", "concatenate", "gather", "embedding", "linear", "layer_norm"),
-        *("attention", "linear_cross_entropy", "arena"),
+        *("attention", "linear_cross_entropy", "arena", "backward", "grad"),
     ],
 )
 def test_tensors_of_two_devices(name: str) -> None:

@@ -57,6 +57,7 @@ void synchronize_cuda(int index);
 // Where the host met a device since the start of the process, on all devices together.
 struct CudaTraffic {
     std::int64_t waits = 0;           // the host waited for a device
+    std::int64_t held_back = 0;       // it was so far ahead that it waited for an earlier copy
     std::int64_t copies_to_host = 0;  // each of them waits, and is counted there too
     std::int64_t copies_to_device = 0;
     std::int64_t bytes_to_host = 0, bytes_to_device = 0;

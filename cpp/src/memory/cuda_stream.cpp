@@ -93,7 +93,7 @@ void CudaStream::write(void* to, const void* from, std::int64_t bytes) {
     bool waited = false;
     check(bytes <= PinnedStage::kLargestCopy ? stage_->copy(to, from, bytes, compute_, waited)
                                              : library_.copy_to_device(to, from, bytes, compute_));
-    if (waited) ++counts.waits;
+    if (waited) ++counts.held_back;
 }
 
 void* CudaStream::upload(const void* from, std::int64_t bytes) {
@@ -109,7 +109,7 @@ void* CudaStream::upload(const void* from, std::int64_t bytes) {
     check(library_.allocate(bytes, uploads_, &block));
     bool waited = false;
     TempraCudaStatus status = stage_->copy(block, from, bytes, uploads_, waited);
-    if (waited) ++counts.waits;
+    if (waited) ++counts.held_back;
     if (status == TEMPRA_CUDA_OK) status = library_.record_use(block, compute_);
     if (status != TEMPRA_CUDA_OK) release(block);
     check(status);
@@ -171,8 +171,9 @@ void synchronize_cuda(int index) { CudaStream::of(index).synchronize(); }
 
 CudaTraffic cuda_traffic() {
     const CudaTrafficCounts& counts = cuda_traffic_counts();
-    return {counts.waits, counts.copies_to_host, counts.copies_to_device, counts.bytes_to_host,
-            counts.bytes_to_device};
+    return {counts.waits,          counts.held_back,
+            counts.copies_to_host, counts.copies_to_device,
+            counts.bytes_to_host,  counts.bytes_to_device};
 }
 
 }  // namespace tempra
