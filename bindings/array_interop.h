@@ -12,6 +12,10 @@ namespace tempra::python {
 
 namespace py = pybind11;
 
+// ShapeError, naming `operation`, where numbers do not lie at multiples of their size, as views
+// into the middle of packed records do not.
+void check_aligned(const void* data, const Shape& sizes, DType dtype, const char* operation);
+
 // Shares the array's memory and keeps the array alive.
 [[nodiscard]] Tensor from_numpy(const py::object& array);
 // A copy of numbers, nested lists, an array or a tensor; Python floats become f32.
