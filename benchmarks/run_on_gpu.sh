@@ -53,7 +53,7 @@ fi
 unit_tests=()
 if grep -q "unit tests on" "$results/configure.log"; then
     unit_tests=(attention_shape_test caching_allocator_test element_nest_test gemm_plan_test
-                launch_shape_test library_test)
+                graph_test launch_shape_test library_test)
 fi
 cmake --build "$build" --target tempra_cuda parity kernel_timings "${unit_tests[@]}" \
     "${python_core[@]}" > "$results/build.log" 2>&1 ||
@@ -75,6 +75,12 @@ for folder in nvidia.__path__:
         break' 2> "$results/cublas.log" || true)
 export LD_LIBRARY_PATH=${cublas:+$cublas${LD_LIBRARY_PATH:+:}}${LD_LIBRARY_PATH:-}
 echo "cuBLAS: ${cublas:-of the system}"
+
+if [[ -x $build/cuda/tests/graph_test ]]; then  # above, on the emulated device
+    TEMPRA_CUDA_GRAPH_LIBRARY=$library "$build/cuda/tests/graph_test" > "$results/graphs.log" || {
+        tail -n 40 "$results/graphs.log"; exit 1; }
+    tail -n 1 "$results/graphs.log"
+fi
 
 parity=$build/cuda/tests/parity
 "$parity" --rehearse > "$results/parity-rehearsal.txt" || {
@@ -126,7 +132,9 @@ if command -v compute-sanitizer > "$results/sanitizer.path"; then
             "layer_norm_backward bf16/f32 600x768" "linear_cross_entropy bf16/f32 chunks" \
             "sort f32" "cumulative_sum f32" "categorical bf16" "arg_reduce maximum f32" \
             "reduce sum middle" "embedding_backward bf16/bf16 3000x5 i64" "rotary bf16 part" \
-            "gather f32" "scatter bf16" "adamw step 7" \
+            "gather f32" "scatter bf16" "adamw step 7" "attention bf16 decode, a group of eight" \
+            "attention f32 decode, sequences" "attention_backward f16 packed" \
+            "scatter adding f32 i64 few long" \
             > "$results/$tool.log" 2>&1 || status=$?
         echo "compute-sanitizer $tool: $(tail -n 1 "$results/$tool.log")"
     done

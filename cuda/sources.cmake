@@ -4,6 +4,9 @@ set(TEMPRA_CUDA_KERNELS
     kernels/arg_reduce.cu
     kernels/attention.cu
     kernels/attention_backward.cu
+    kernels/attention_decode.cu
+    kernels/attention_decode_teams.cu
+    kernels/attention_decode_tiles.cu
     kernels/attention_forward.cu
     kernels/attention_rows.cu
     kernels/categorical.cu
@@ -21,10 +24,12 @@ set(TEMPRA_CUDA_KERNELS
     kernels/integers.cu
     kernels/layer_norm.cu
     kernels/linear_cross_entropy.cu
+    kernels/radix_sort.cu
     kernels/random.cu
     kernels/reduce.cu
     kernels/rms_norm.cu
     kernels/rotary.cu
+    kernels/scatter_sorted.cu
     kernels/softmax.cu
     kernels/sort.cu
     kernels/swiglu.cu)
@@ -32,6 +37,8 @@ set(TEMPRA_CUDA_DEVICE_HEADERS
     device/activation.cuh
     device/arena.cuh
     device/arithmetic.cuh
+    device/attention_decode.cuh
+    device/attention_softmax.cuh
     device/attention_tile.cuh
     device/block_reduce.cuh
     device/block_scan.cuh
@@ -40,6 +47,7 @@ set(TEMPRA_CUDA_DEVICE_HEADERS
     device/parameter_types.cuh
     device/partial_rows.cuh
     device/row_walk.cuh
+    device/scatter_parts.cuh
     device/tensor_core.cuh
     device/vector_io.cuh)
 # Host logic that needs no CUDA: tested by itself.
@@ -50,4 +58,5 @@ set(TEMPRA_CUDA_HOST_SOURCES
     src/entry.cpp
     src/error_message.cpp
     src/gemm_cublas.cpp
+    src/graph_capture.cpp
     src/kernel_table.cpp)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <cstdint>
 
@@ -17,6 +18,10 @@ template <>
 struct ArithmeticOf<bfloat16> {
     using type = float;
 };
+template <>
+struct ArithmeticOf<float16> {
+    using type = float;
+};
 template <class T>
 using Arithmetic = typename ArithmeticOf<T>::type;
 
@@ -28,6 +33,10 @@ template <>
 __device__ __forceinline__ float to_arithmetic<bfloat16>(bfloat16 x) {
     return __uint_as_float(static_cast<std::uint32_t>(x.bits) << 16);
 }
+template <>
+__device__ __forceinline__ float to_arithmetic<float16>(float16 x) {
+    return __half2float(__ushort_as_half(x.bits));
+}
 
 template <class T>
 __device__ __forceinline__ T from_arithmetic(Arithmetic<T> x) {
@@ -36,6 +45,10 @@ __device__ __forceinline__ T from_arithmetic(Arithmetic<T> x) {
 template <>
 __device__ __forceinline__ bfloat16 from_arithmetic<bfloat16>(float x) {
     return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+}
+template <>
+__device__ __forceinline__ float16 from_arithmetic<float16>(float x) {
+    return {__half_as_ushort(__float2half_rn(x))};
 }
 
 }  // namespace tempra::cuda

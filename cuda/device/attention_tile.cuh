@@ -1,7 +1,8 @@
 // Tiles of attention's operands in shared memory, and the products that a warp makes of them.
 //
-// A tile holds rows of one head, bf16, kDim + 8 elements apart: then the eight rows of a matrix
-// that load_matrices reads lie in different banks. Rows and elements that do not exist are zero.
+// A tile holds rows of one head, bf16 or fp16, kDim + 8 elements apart: then the eight rows of a
+// matrix that load_matrices reads lie in different banks. Rows and elements that do not exist are
+// zero.
 #pragma once
 
 #include "attention_shape.h"
@@ -14,60 +15,62 @@ inline constexpr int kAttentionThreads = 128, kAttentionWarps = 4;
 inline constexpr int kWarpRows = kAttentionRows / kAttentionWarps;  // 16: of one matrix instruction
 
 // Rows of one head in device memory.
+template <class T>
 struct HeadRows {
-    bfloat16* data;
+    T* data;
     std::int64_t stride;
     std::int32_t head_dim;
     bool aligned;
 };
 
+template <class T>
 struct HeadView {
-    bfloat16* data;
+    T* data;
     std::int64_t row_stride, head_stride;
     std::int32_t head_dim;
     bool aligned;
 
-    [[nodiscard]] __device__ __forceinline__ HeadRows rows(std::int64_t row, int head) const {
+    [[nodiscard]] __device__ __forceinline__ HeadRows<T> rows(std::int64_t row, int head) const {
         return {data + row * row_stride + head * head_stride, row_stride, head_dim, aligned};
     }
 };
 
-[[nodiscard]] inline HeadView head_view(const TensorView& view) {
-    return {view.as<bfloat16>(), view.stride(0), view.stride(1),
-            static_cast<std::int32_t>(view.size(2)), heads_are_aligned(view)};
+template <class T>
+[[nodiscard]] HeadView<T> head_view(const TensorView& view) {
+    return {view.as<T>(), view.stride(0), view.stride(1), static_cast<std::int32_t>(view.size(2)),
+            heads_are_aligned(view)};
 }
 
 template <int kDim>
 inline constexpr int kTileStride = kDim + kAttentionPadding;
 
 // Starts copying `rows` rows to the tile; the caller commits. The block works together.
-template <int kRows, int kDim>
-__device__ __forceinline__ void load_tile(bfloat16* tile, const HeadRows& from, int rows) {
+template <int kRows, int kDim, class T>
+__device__ __forceinline__ void load_tile(T* tile, const HeadRows<T>& from, int rows) {
     constexpr int kPacks = kDim / 8;
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kAttentionThreads) {
         const int row = i / kPacks, column = i % kPacks * 8;
-        bfloat16* const to = tile + row * kTileStride<kDim> + column;
-        const bfloat16* const source = from.data + row * from.stride + column;
+        T* const to = tile + row * kTileStride<kDim> + column;
+        const T* const source = from.data + row * from.stride + column;
         if (row < rows && from.aligned && column + 8 <= from.head_dim) {
             copy_async(to, source);
             continue;
         }
         for (int k = 0; k < 8; ++k) {
-            to[k] = row < rows && column + k < from.head_dim ? source[k] : bfloat16{0};
+            to[k] = row < rows && column + k < from.head_dim ? source[k] : T{0};
         }
     }
 }
 
 // A warp's 16 rows of a tile to rows [0, rows) of `to`.
-template <int kDim>
-__device__ __forceinline__ void store_warp_rows(const bfloat16* tile, const HeadRows& to,
-                                                int rows) {
+template <int kDim, class T>
+__device__ __forceinline__ void store_warp_rows(const T* tile, const HeadRows<T>& to, int rows) {
     constexpr int kPacks = kDim / 8;
     for (int i = static_cast<int>(threadIdx.x) % 32; i < kWarpRows * kPacks; i += 32) {
         const int row = i / kPacks, column = i % kPacks * 8;
         if (row >= rows) continue;
-        const bfloat16* const source = tile + row * kTileStride<kDim> + column;
-        bfloat16* const target = to.data + row * to.stride + column;
+        const T* const source = tile + row * kTileStride<kDim> + column;
+        T* const target = to.data + row * to.stride + column;
         if (to.aligned && column + 8 <= to.head_dim) {
             *reinterpret_cast<uint4*>(target) = *reinterpret_cast<const uint4*>(source);
             continue;
@@ -77,9 +80,9 @@ __device__ __forceinline__ void store_warp_rows(const bfloat16* tile, const Head
 }
 
 // sums[16 rows, 8 kColumns] += rows of `left` (16 of the warp's, by kDim) times rows of `right`.
-template <int kDim, int kColumns>
-__device__ __forceinline__ void multiply_by_rows(float (&sums)[kColumns][4], const bfloat16* left,
-                                                 const bfloat16* right) {
+template <int kDim, int kColumns, class T>
+__device__ __forceinline__ void multiply_by_rows(float (&sums)[kColumns][4], const T* left,
+                                                 const T* right) {
     const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8, row = lane % 8;
 #pragma unroll
     for (int k = 0; k < kDim; k += 16) {
@@ -90,49 +93,48 @@ __device__ __forceinline__ void multiply_by_rows(float (&sums)[kColumns][4], con
             std::uint32_t b[4];
             load_matrices(
                 b, right + (n * 8 + matrix / 2 * 8 + row) * kTileStride<kDim> + k + matrix % 2 * 8);
-            multiply_accumulate(sums[n], a, b[0], b[1]);
-            multiply_accumulate(sums[n + 1], a, b[2], b[3]);
+            multiply_accumulate<T>(sums[n], a, b[0], b[1]);
+            multiply_accumulate<T>(sums[n + 1], a, b[2], b[3]);
         }
     }
 }
 
 // sums[16 rows, kDim] += weights[16 rows, 8 kRows] (as sums of an earlier product lie in
-// registers, rounded to bf16) times the first 8 kRows rows of `right`.
-template <int kDim, int kRows>
+// registers, rounded to T) times the first 8 kRows rows of `right`.
+template <int kDim, int kRows, class T>
 __device__ __forceinline__ void multiply_weights(float (&sums)[kDim / 8][4],
-                                                 const float (&weights)[kRows][4],
-                                                 const bfloat16* right) {
+                                                 const float (&weights)[kRows][4], const T* right) {
     const int lane = static_cast<int>(threadIdx.x) % 32, matrix = lane / 8, row = lane % 8;
 #pragma unroll
     for (int k = 0; k < kRows; k += 2) {
-        const std::uint32_t a[4] = {pack_bfloat16(weights[k][0], weights[k][1]),
-                                    pack_bfloat16(weights[k][2], weights[k][3]),
-                                    pack_bfloat16(weights[k + 1][0], weights[k + 1][1]),
-                                    pack_bfloat16(weights[k + 1][2], weights[k + 1][3])};
+        const std::uint32_t a[4] = {pack_pair<T>(weights[k][0], weights[k][1]),
+                                    pack_pair<T>(weights[k][2], weights[k][3]),
+                                    pack_pair<T>(weights[k + 1][0], weights[k + 1][1]),
+                                    pack_pair<T>(weights[k + 1][2], weights[k + 1][3])};
 #pragma unroll
         for (int n = 0; n < kDim / 8; n += 2) {
             std::uint32_t b[4];
             load_matrices_transposed(b, right + (k * 8 + matrix % 2 * 8 + row) * kTileStride<kDim> +
                                             n * 8 + matrix / 2 * 8);
-            multiply_accumulate(sums[n], a, b[0], b[1]);
-            multiply_accumulate(sums[n + 1], a, b[2], b[3]);
+            multiply_accumulate<T>(sums[n], a, b[0], b[1]);
+            multiply_accumulate<T>(sums[n + 1], a, b[2], b[3]);
         }
     }
 }
 
 // A warp's sums, times one factor for rows `group` and one for rows `group + 8`, to its 16 rows of
 // a tile.
-template <int kDim>
+template <int kDim, class T>
 __device__ __forceinline__ void put_sums(const float (&sums)[kDim / 8][4], float factor,
-                                         float factor_below, bfloat16* tile) {
+                                         float factor_below, T* tile) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    bfloat16* const to = tile + lane / 4 * kTileStride<kDim> + lane % 4 * 2;
+    T* const to = tile + lane / 4 * kTileStride<kDim> + lane % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n) {
         *reinterpret_cast<std::uint32_t*>(to + n * 8) =
-            pack_bfloat16(sums[n][0] * factor, sums[n][1] * factor);
+            pack_pair<T>(sums[n][0] * factor, sums[n][1] * factor);
         *reinterpret_cast<std::uint32_t*>(to + 8 * kTileStride<kDim> + n * 8) =
-            pack_bfloat16(sums[n][2] * factor_below, sums[n][3] * factor_below);
+            pack_pair<T>(sums[n][2] * factor_below, sums[n][3] * factor_below);
     }
 }
 
@@ -150,7 +152,10 @@ struct AttentionDropout {
         const PhiloxBlock block = philox_block(
             key.seed, key.step, key.ordinal, key.row_offset + static_cast<std::uint32_t>(query_row),
             static_cast<std::uint32_t>(element / 4));
-        return block.words[element % 4] >= threshold;
+        // Chosen, not indexed: an index would put the words into local memory.
+        const std::uint32_t lower = (element & 1) != 0 ? block.words[1] : block.words[0];
+        const std::uint32_t upper = (element & 1) != 0 ? block.words[3] : block.words[2];
+        return ((element & 2) != 0 ? upper : lower) >= threshold;
     }
 };
 

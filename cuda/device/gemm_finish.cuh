@@ -18,11 +18,15 @@ struct GemmEpilogue {
     std::int64_t c_stride, c_batch_stride, residual_stride, pre_activation_stride,
         activation_input_stride;
     Activation activation;
-    bool bias_is_bf16, accumulate;
+    DType bias_dtype;
+    bool accumulate;
 
     [[nodiscard]] __device__ __forceinline__ float bias_at(std::int64_t column) const {
-        return bias_is_bf16 ? to_arithmetic(static_cast<const bfloat16*>(bias)[column])
-                            : static_cast<const float*>(bias)[column];
+        switch (bias_dtype) {
+            case DType::bf16: return to_arithmetic(static_cast<const bfloat16*>(bias)[column]);
+            case DType::f16: return to_arithmetic(static_cast<const float16*>(bias)[column]);
+            default: return static_cast<const float*>(bias)[column];
+        }
     }
     __device__ __forceinline__ void finish(float x, std::int64_t batch, std::int64_t row,
                                            std::int64_t column) const {
@@ -77,7 +81,7 @@ template <class C>
             row_stride(g.pre_activation),
             row_stride(g.activation_input),
             g.activation,
-            g.bias.present() && g.bias.dtype == DType::bf16,
+            g.bias.dtype,
             g.accumulate != 0};
 }
 

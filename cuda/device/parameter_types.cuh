@@ -16,6 +16,16 @@ template <class Body>
     switch (dtype) {
         case DType::f32: return body(Tag<float>{});
         case DType::bf16: return body(Tag<bfloat16>{});
+        case DType::f16: return body(Tag<float16>{});
+        default: return kKernelUnsupportedDtype;
+    }
+}
+// The same for those of two bytes.
+template <class Body>
+[[nodiscard]] KernelStatus with_half_dtype(DType dtype, const Body& body) {
+    switch (dtype) {
+        case DType::bf16: return body(Tag<bfloat16>{});
+        case DType::f16: return body(Tag<float16>{});
         default: return kKernelUnsupportedDtype;
     }
 }
@@ -28,6 +38,8 @@ template <class Body>
     if (data == DType::bf16 && parameters == DType::bf16) {
         return body(Tag<bfloat16>{}, Tag<bfloat16>{});
     }
+    if (data == DType::f16 && parameters == DType::f32) return body(Tag<float16>{}, Tag<float>{});
+    if (data == DType::f16 && parameters == DType::f16) return body(Tag<float16>{}, Tag<float16>{});
     return kKernelUnsupportedDtype;
 }
 

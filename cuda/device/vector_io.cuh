@@ -30,6 +30,16 @@ struct MemoryWord<16> {
     using type = uint4;
 };
 
+// One instruction: as an assignment the compiler may store the word's members one by one.
+template <class Word>
+__device__ __forceinline__ void store_word(Word* to, const Word& word) {
+    if constexpr (sizeof(Word) >= 8) {
+        __stwb(to, word);
+    } else {
+        *to = word;
+    }
+}
+
 // Elements in 16 bytes.
 template <class T>
 inline constexpr int kPackOf = 16 / static_cast<int>(sizeof(T));
@@ -67,7 +77,7 @@ __device__ __forceinline__ void store_whole(const Arithmetic<T> (&from)[kPack], 
     memcpy(words, elements, sizeof(words));
 #pragma unroll
     for (int i = 0; i < Words::kCount; ++i) {
-        reinterpret_cast<typename Words::Word*>(to)[i] = words[i];
+        store_word(reinterpret_cast<typename Words::Word*>(to) + i, words[i]);
     }
 }
 

@@ -30,20 +30,22 @@ struct Preference {
 
 float read(const void* data, int type, std::int64_t at) {
     if (type == kCublasFloat) return static_cast<const float*>(data)[at];
+    if (type == kCublasHalf) return static_cast<float>(static_cast<const _Float16*>(data)[at]);
     return static_cast<const tempra::bfloat16*>(data)[at].to_float();
 }
 void write(void* data, int type, std::int64_t at, float value) {
     if (type == kCublasFloat) {
         static_cast<float*>(data)[at] = value;
+    } else if (type == kCublasHalf) {
+        static_cast<_Float16*>(data)[at] = static_cast<_Float16>(value);
     } else {
         static_cast<tempra::bfloat16*>(data)[at] = tempra::bfloat16::from_float(value);
     }
 }
 
-// What an emulated stream is (runtime.cpp).
+// What an emulated stream begins with (include/emulated_stream.h).
 struct Stream {
-    void (*open)();
-    void (*close)();
+    void (*put)(Stream* stream, void (*run)(void*), void (*destroy)(void*), void* context);
 };
 
 constexpr double kScale = 0.79788456080286536, kCubic = 0.044715;
@@ -182,41 +184,72 @@ TEMPRA_EXPORTED int cublasLtMatmulAlgoGetHeuristic(void*, void* product, void* a
     choices[0].workspace_bytes = 1024;
     return kCublasOk;
 }
+
+namespace {
+
+// One product, with all that its descriptions say.
+struct Multiplication {
+    Product p;
+    Layout la, lb, lc, ld;
+    const void *a, *b, *c;
+    void* d;
+    float scale, added;
+
+    [[nodiscard]] float sum_at(std::int64_t batch, std::int64_t row, std::int64_t column) const {
+        const bool ta = p.transpose_a != 0, tb = p.transpose_b != 0;
+        const std::int64_t k = ta ? la.rows : la.columns;
+        float sum = 0;
+        for (std::int64_t i = 0; i < k; ++i) {
+            const std::int64_t at = ta ? row * la.stride + i : i * la.stride + row;
+            const std::int64_t bt = tb ? i * lb.stride + column : column * lb.stride + i;
+            sum += read(a, la.type, batch * la.batch_stride + at) *
+                   read(b, lb.type, batch * lb.batch_stride + bt);
+        }
+        return sum * scale;
+    }
+    void run() const {
+        for (std::int64_t batch = 0; batch < ld.batches; ++batch) {
+            for (std::int64_t column = 0; column < ld.columns; ++column) {
+                for (std::int64_t row = 0; row < ld.rows; ++row) {
+                    float sum = sum_at(batch, row, column);
+                    if (added != 0) {
+                        const std::int64_t at = batch * lc.batch_stride + column * lc.stride + row;
+                        sum += added * read(c, lc.type, at);
+                    }
+                    write(d, ld.type, batch * ld.batch_stride + column * ld.stride + row,
+                          finished(p, ld.type, sum, row, column));
+                }
+            }
+        }
+    }
+};
+
+}  // namespace
+
 TEMPRA_EXPORTED int cublasLtMatmul(void*, void* product, const void* alpha, const void* a,
                                    void* a_layout, const void* b, void* b_layout, const void* beta,
                                    const void* c, void* c_layout, void* d, void* d_layout,
                                    const CublasLtAlgorithm*, void* workspace,
                                    std::size_t workspace_bytes, CUstream_st* stream) {
-    const auto& p = *static_cast<Product*>(product);
-    const auto &la = *static_cast<Layout*>(a_layout), &lb = *static_cast<Layout*>(b_layout);
-    const auto &lc = *static_cast<Layout*>(c_layout), &ld = *static_cast<Layout*>(d_layout);
     if (workspace == nullptr || workspace_bytes < 1024 || stream == nullptr) return 7;
-    if (!is_supported(p, la, lb, lc, ld)) return kCublasNotSupported;
-    const auto* const on = reinterpret_cast<const Stream*>(stream);
-    on->open();
-    const bool ta = p.transpose_a != 0, tb = p.transpose_b != 0;
-    const std::int64_t k = ta ? la.rows : la.columns;
-    const float scale = *static_cast<const float*>(alpha), added = *static_cast<const float*>(beta);
-    for (std::int64_t batch = 0; batch < ld.batches; ++batch) {
-        for (std::int64_t column = 0; column < ld.columns; ++column) {
-            for (std::int64_t row = 0; row < ld.rows; ++row) {
-                float sum = 0;
-                for (std::int64_t i = 0; i < k; ++i) {
-                    const std::int64_t at = ta ? row * la.stride + i : i * la.stride + row;
-                    const std::int64_t bt = tb ? i * lb.stride + column : column * lb.stride + i;
-                    sum += read(a, la.type, batch * la.batch_stride + at) *
-                           read(b, lb.type, batch * lb.batch_stride + bt);
-                }
-                sum *= scale;
-                if (added != 0) {
-                    sum += added *
-                           read(c, lc.type, batch * lc.batch_stride + column * lc.stride + row);
-                }
-                write(d, ld.type, batch * ld.batch_stride + column * ld.stride + row,
-                      finished(p, ld.type, sum, row, column));
-            }
-        }
+    auto* const work = new Multiplication{*static_cast<Product*>(product),
+                                          *static_cast<Layout*>(a_layout),
+                                          *static_cast<Layout*>(b_layout),
+                                          *static_cast<Layout*>(c_layout),
+                                          *static_cast<Layout*>(d_layout),
+                                          a,
+                                          b,
+                                          c,
+                                          d,
+                                          *static_cast<const float*>(alpha),
+                                          *static_cast<const float*>(beta)};
+    if (!is_supported(work->p, work->la, work->lb, work->lc, work->ld)) {
+        delete work;
+        return kCublasNotSupported;
     }
-    on->close();
+    auto* const on = reinterpret_cast<Stream*>(stream);
+    on->put(
+        on, [](void* context) { static_cast<Multiplication*>(context)->run(); },
+        [](void* context) { delete static_cast<Multiplication*>(context); }, work);
     return kCublasOk;
 }

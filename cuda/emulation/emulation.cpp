@@ -218,7 +218,7 @@ void wait_for_copies(int pending) {
 }
 
 Launch::Launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream)
-    : grid_(grid), block_(block), shared_bytes_(shared_bytes) {
+    : grid_(grid), block_(block), shared_bytes_(shared_bytes), stream_(stream) {
     if (stream == nullptr) stop("a kernel was put on the null stream");
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) {
         stop("a grid of no blocks, or of more than 65535 in y or z");

@@ -55,7 +55,9 @@ def rewritten(text: str) -> str:
         configuration = text[opening + 3 : closing]
         arguments = text[closing + 3 : end].lstrip()
         launch = f"::tempra::cuda::emulation::Launch({configuration})"
-        text = f"{text[:begin]}{launch}.run([&] {{ {callee}{arguments}; }}){text[end:]}"
+        call = f"[=](const auto&... given) {{ {callee}(given...); }}"
+        given = f", {arguments[1:-1]}" if arguments[1:-1].strip() else ""
+        text = f"{text[:begin]}{launch}.run({call}{given}){text[end:]}"
     return text
 
 

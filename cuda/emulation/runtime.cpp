@@ -1,6 +1,6 @@
-// The CUDA runtime's functions with host memory as the device's. Everything put on a stream is done
-// at once. Device memory is one range of addresses that only kernels and copies may touch; fresh
-// memory is filled with ones, which are not a number in every floating dtype.
+// The CUDA runtime's functions with host memory as the device's; streams, events and graphs are in
+// streams.cpp. Device memory is one range of addresses that only kernels and copies may touch;
+// fresh memory is filled with ones, which are not a number in every floating dtype.
 #include <sys/mman.h>
 
 #include <cstdio>
@@ -11,6 +11,7 @@
 
 #include "cuda_runtime_api.h"
 #include "device_access.h"
+#include "emulated_stream.h"
 
 namespace tempra::cuda::emulation {
 
@@ -91,14 +92,6 @@ void close_device_memory() {
 
 using namespace tempra::cuda::emulation;
 
-namespace {
-// Opens device memory for libraries that are given a stream alone (cublas_lt.cpp).
-struct EmulatedStream {
-    void (*open)() = open_device_memory;
-    void (*close)() = close_device_memory;
-};
-}  // namespace
-
 cudaError_t cudaDriverGetVersion(int* version) {
     *version = CUDART_VERSION;
     return cudaSuccess;
@@ -169,40 +162,21 @@ cudaError_t cudaMemset(void* block, int value, std::size_t bytes) {
     std::memset(block, value, bytes);
     return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* block, int value, std::size_t bytes, cudaStream_t) {
-    return cudaMemset(block, value, bytes);
+cudaError_t cudaMemsetAsync(void* block, int value, std::size_t bytes, cudaStream_t stream) {
+    perform(stream, [=] { static_cast<void>(cudaMemset(block, value, bytes)); });
+    return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t) {
+                            cudaStream_t stream) {
     if (bytes == 0) return cudaSuccess;
     const bool to_device = kind != cudaMemcpyDeviceToHost;
     const bool from_device = kind != cudaMemcpyHostToDevice;
     if (is_on_device(to) != to_device || is_on_device(from) != from_device) {
         return cudaErrorInvalidValue;
     }
-    const DeviceAccess access;
-    std::memmove(to, from, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-    *stream = reinterpret_cast<cudaStream_t>(new EmulatedStream);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    delete reinterpret_cast<EmulatedStream*>(stream);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-    *event = reinterpret_cast<cudaEvent_t>(new char);
-    return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    delete reinterpret_cast<char*>(event);
+    perform(stream, [=] {
+        const DeviceAccess access;
+        std::memmove(to, from, bytes);
+    });
     return cudaSuccess;
 }

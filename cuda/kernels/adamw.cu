@@ -3,9 +3,9 @@
 //   m = m * beta1 + g * (1 - beta1)                         v = v * beta2 + g^2 * (1 - beta2)
 //   p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
 //
-// Bytes moved per parameter: 16 read (p, g, m, v) and 12 written (p, m, v), plus 2 for the bf16
-// copy, each once. Thread-to-data: 1024 blocks take the arena's chunks of 8192 elements in turn
-// (arena_walk.h), a thread 16 bytes of each array at a time, single elements at the ends of
+// Bytes moved per parameter: 16 read (p, g, m, v) and 12 written (p, m, v), plus 2 for a bf16 or
+// fp16 copy, each once. Thread-to-data: 1024 blocks take the arena's chunks of 8192 elements in
+// turn (arena_walk.h), a thread 16 bytes of each array at a time, single elements at the ends of
 // segments. What varies per step is read from StepScalars in device memory, so the launch is the
 // same every step and can be captured; the bias corrections are computed in double by one thread of
 // a block, once per change of group. Deterministic: every element is computed alone.
@@ -62,6 +62,7 @@ __device__ __forceinline__ void update_at(const AdamWArguments& a, const Coeffic
     store_whole<float, kCount>(m, a.first_moments + i);
     store_whole<float, kCount>(v, a.second_moments + i);
     if (a.low_precision != nullptr) store_whole<bfloat16, kCount>(p, a.low_precision + i);
+    if (a.half_precision != nullptr) store_whole<float16, kCount>(p, a.half_precision + i);
 }
 
 __global__ void __launch_bounds__(kArenaThreads)
@@ -97,10 +98,10 @@ KernelStatus adamw(const KernelContext& context, const AdamWArguments& arguments
     if (status != kKernelOk || arguments.segment_count == 0) return status;
     DeviceState* const device = current_device();
     if (device == nullptr) return kKernelFailed;
-    const bool aligned = on_16_bytes(arguments.parameters) && on_16_bytes(arguments.gradients) &&
-                         on_16_bytes(arguments.first_moments) &&
-                         on_16_bytes(arguments.second_moments) &&
-                         on_16_bytes(arguments.low_precision);
+    const bool aligned =
+        on_16_bytes(arguments.parameters) && on_16_bytes(arguments.gradients) &&
+        on_16_bytes(arguments.first_moments) && on_16_bytes(arguments.second_moments) &&
+        on_16_bytes(arguments.low_precision) && on_16_bytes(arguments.half_precision);
     adamw_pieces<<<kArenaBlocks, kArenaThreads, 0, static_cast<cudaStream_t>(context.stream)>>>(
         arguments, aligned, device->fault);
     return finish_launch("adamw", context.stream);

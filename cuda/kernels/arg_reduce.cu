@@ -78,6 +78,7 @@ KernelStatus arg_reduce(const KernelContext& context, std::int32_t maximum, cons
     switch (in.dtype) {
         case DType::f32: return launch(float{});
         case DType::bf16: return launch(bfloat16{});
+        case DType::f16: return launch(float16{});
         case DType::i64: return launch(std::int64_t{});
         case DType::i32: return launch(std::int32_t{});
         default: return kKernelUnsupportedDtype;

@@ -2,8 +2,8 @@
 // out over each row of each head, which the backward kernels share.
 //
 // Bytes moved: of delta grad_out and out once; rows of no sequence are written once.
-// Thread-to-data: a warp per row and head (delta), a thread per row (zeros). Deterministic:
-// butterfly sums.
+// Thread-to-data: as many threads per row and head as it has packs of 16 bytes, up to a warp
+// (delta), a thread per row (zeros). Deterministic: butterfly sums.
 #include "attention_parts.h"
 #include "attention_shape.h"
 #include "block_reduce.cuh"
@@ -44,22 +44,28 @@ KernelStatus zero_outside(const KernelContext& context, const TensorView& offset
     });
 }
 
-template <class T>
+// `team`: threads that share a row of a head, a power of two up to 32.
+template <class T, int kPack>
 __global__ void __launch_bounds__(kElementwiseThreads)
     row_deltas(const T* grad, std::int64_t grad_row, std::int64_t grad_head, const T* out,
                std::int64_t out_row, std::int64_t out_head, std::int64_t rows, std::int64_t heads,
-               std::int64_t head_dim, float* delta) {
-    const std::int64_t warp = thread_number() / 32;
-    if (warp >= rows * heads) return;
-    const std::int64_t row = warp / heads, head = warp % heads;
-    const T* const g = grad + row * grad_row + head * grad_head;
-    const T* const o = out + row * out_row + head * out_head;
+               std::int64_t head_dim, int team, float* delta) {
+    const std::int64_t unit = thread_number() / team;
+    const bool exists = unit < rows * heads;  // all threads take part in the exchange below
+    const std::int64_t row = unit / heads, head = unit % heads;
+    const int place = static_cast<int>(threadIdx.x) % team;
     float sum = 0;
-    for (std::int64_t d = threadIdx.x % 32; d < head_dim; d += 32) {
-        sum += to_arithmetic(g[d]) * to_arithmetic(o[d]);
+    for (std::int64_t d = place * kPack; exists && d < head_dim; d += team * kPack) {
+        float g[kPack], o[kPack];
+        load_whole<T, kPack>(grad + row * grad_row + head * grad_head + d, g);
+        load_whole<T, kPack>(out + row * out_row + head * out_head + d, o);
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) sum += g[k] * o[k];
     }
-    sum = warp_reduce(sum, Add{});
-    if (threadIdx.x % 32 == 0) delta[head * rows + row] = sum;
+    for (int distance = team / 2; distance > 0; distance /= 2) {
+        sum += __shfl_xor_sync(0xFFFFFFFFU, sum, distance);
+    }
+    if (exists && place == 0) delta[head * rows + row] = sum;
 }
 
 KernelStatus make_deltas(const KernelContext& context, const TensorView& grad,
@@ -67,13 +73,18 @@ KernelStatus make_deltas(const KernelContext& context, const TensorView& grad,
     return with_compute_dtype(out.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         const std::int64_t rows = out.size(0), heads = out.size(1);
-        const std::int64_t blocks = grid_for(rows * heads * 32, kElementwiseThreads);
+        const bool packs = heads_are_aligned(grad) && heads_are_aligned(out);
+        const std::int64_t loads = divide_up(out.size(2), packs ? kPackOf<T> : 1);
+        int team = 1;
+        while (team < 32 && team < loads) team *= 2;
+        const std::int64_t blocks = grid_for(rows * heads * team, kElementwiseThreads);
         const KernelStatus status = check_launch("attention_backward: delta", context, blocks);
         if (status != kKernelOk || blocks == 0) return status;
-        row_deltas<T><<<static_cast<unsigned>(blocks), kElementwiseThreads, 0,
-                        static_cast<cudaStream_t>(context.stream)>>>(
+        const auto kernel = packs ? row_deltas<T, kPackOf<T>> : row_deltas<T, 1>;
+        kernel<<<static_cast<unsigned>(blocks), kElementwiseThreads, 0,
+                 static_cast<cudaStream_t>(context.stream)>>>(
             grad.as<const T>(), grad.stride(0), grad.stride(1), out.as<const T>(), out.stride(0),
-            out.stride(1), rows, heads, out.size(2), delta);
+            out.stride(1), rows, heads, out.size(2), team, delta);
         return static_cast<KernelStatus>(
             finish_launch("attention_backward: delta", context.stream));
     });
@@ -100,10 +111,6 @@ KernelStatus check_problem(const AttentionArguments& a) {
     return kKernelOk;
 }
 
-bool fits_tensor_cores(const AttentionArguments& a) {
-    return a.q.dtype == DType::bf16 && a.q.size(2) <= kMostTensorCoreDim;
-}
-
 KernelStatus attention(const KernelContext& context, const AttentionArguments& a) {
     KernelStatus status = check_launch("attention", context, 1);
     if (status == kKernelOk) status = check_problem(a);
@@ -111,6 +118,7 @@ KernelStatus attention(const KernelContext& context, const AttentionArguments& a
     status = zero_outside(context, a.offsets_q, a.out);
     if (status != kKernelOk) return status;
     if (a.offsets_q.size(0) <= 1 || a.max_query_length <= 0) return status;
+    if (is_decoding(a)) return attention_decode(context, a);
     return fits_tensor_cores(a) ? attention_forward_tiles(context, a)
                                 : attention_forward_rows(context, a);
 }

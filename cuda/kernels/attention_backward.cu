@@ -13,21 +13,22 @@
 // rounded to bf16 for the products with dO, q and k; sums are fp32. Deterministic: every gradient
 // is summed by one warp in a fixed order.
 #include "attention_parts.h"
+#include "attention_softmax.cuh"
 #include "attention_tile.cuh"
 #include "element_map.cuh"
+#include "parameter_types.cuh"
 
 namespace tempra::cuda {
 
 namespace {
 
-constexpr float kLog2E = 1.44269504F;
-
 // Queries or keys that are walked at a time: as many sums as registers hold.
 template <int kDim>
 inline constexpr int kStep = kDim <= 64 ? 64 : 32;
 
+template <class T>
 struct Backward {
-    HeadView q, k, v, grad_out, grad_q, grad_k, grad_v;
+    HeadView<T> q, k, v, grad_out, grad_q, grad_k, grad_v;
     const float* log_sum_exp;
     std::int64_t sums_head_stride, sums_row_stride;
     const float* delta;  // [heads, tokens]
@@ -58,17 +59,17 @@ struct Backward {
     }
 };
 
-template <int kDim>
+template <class T, int kDim>
 __global__ void __launch_bounds__(kAttentionThreads)
-    key_gradients(const __grid_constant__ Backward p) {
+    key_gradients(const __grid_constant__ Backward<T> p) {
     extern __shared__ uint4 memory[];
     constexpr int kQueries = kStep<kDim>;
     constexpr int kOwnTile = attention_tile_elements(kAttentionRows, kDim);
     constexpr int kQueryTile = attention_tile_elements(kQueries, kDim);
-    bfloat16* const key_tile = reinterpret_cast<bfloat16*>(memory);
-    bfloat16* const value_tile = key_tile + kOwnTile;
-    bfloat16* const query_tiles = value_tile + kOwnTile;  // two of queries, two of gradients
-    bfloat16* const grad_tiles = query_tiles + 2 * kQueryTile;
+    T* const key_tile = reinterpret_cast<T*>(memory);
+    T* const value_tile = key_tile + kOwnTile;
+    T* const query_tiles = value_tile + kOwnTile;  // two of queries, two of gradients
+    T* const grad_tiles = query_tiles + 2 * kQueryTile;
     __shared__ float log_sums[2][kQueries], deltas[2][kQueries];
 
     const std::int64_t block = blockIdx.x;
@@ -143,17 +144,17 @@ __global__ void __launch_bounds__(kAttentionThreads)
     store_warp_rows<kDim>(value_tile + own, p.grad_v.rows(s.key_begin + warp_key, kv_head), rows);
 }
 
-template <int kDim>
+template <class T, int kDim>
 __global__ void __launch_bounds__(kAttentionThreads)
-    query_gradients(const __grid_constant__ Backward p) {
+    query_gradients(const __grid_constant__ Backward<T> p) {
     extern __shared__ uint4 memory[];
     constexpr int kKeys = kStep<kDim>;
     constexpr int kOwnTile = attention_tile_elements(kAttentionRows, kDim);
     constexpr int kKeyTile = attention_tile_elements(kKeys, kDim);
-    bfloat16* const query_tile = reinterpret_cast<bfloat16*>(memory);
-    bfloat16* const grad_tile = query_tile + kOwnTile;
-    bfloat16* const key_tiles = grad_tile + kOwnTile;
-    bfloat16* const value_tiles = key_tiles + 2 * kKeyTile;
+    T* const query_tile = reinterpret_cast<T*>(memory);
+    T* const grad_tile = query_tile + kOwnTile;
+    T* const key_tiles = grad_tile + kOwnTile;
+    T* const value_tiles = key_tiles + 2 * kKeyTile;
 
     const std::int64_t block = blockIdx.x;
     const AttentionSequence s = p.offsets.sequence(block / p.blocks_per_sequence);
@@ -217,9 +218,9 @@ __global__ void __launch_bounds__(kAttentionThreads)
                           q1 - warp_query);
 }
 
-template <class Kernel>
-KernelStatus launch(const KernelContext& context, Kernel* kernel, int bytes, Backward p,
-                    std::int64_t longest, std::int64_t heads) {
+template <class T>
+KernelStatus launch(const KernelContext& context, void (*kernel)(const Backward<T>), int bytes,
+                    Backward<T> p, std::int64_t longest, std::int64_t heads) {
     p.blocks_per_sequence = static_cast<std::int32_t>(divide_up(longest, kAttentionRows));
     const std::int64_t blocks =
         grid_for(std::int64_t{p.blocks_per_sequence} * p.offsets.sequences, 1);
@@ -233,30 +234,29 @@ KernelStatus launch(const KernelContext& context, Kernel* kernel, int bytes, Bac
     return finish_launch("attention_backward", context.stream);
 }
 
-template <int kDim>
-KernelStatus launch_both(const KernelContext& context, const Backward& p,
+template <class T, int kDim>
+KernelStatus launch_both(const KernelContext& context, const Backward<T>& p,
                          const AttentionArguments& a) {
     constexpr int kBytes = 2 * (2 * attention_tile_elements(kAttentionRows, kDim) +
                                 4 * attention_tile_elements(kStep<kDim>, kDim));
     const KernelStatus status =
-        launch(context, key_gradients<kDim>, kBytes, p, a.max_key_length, a.k.size(1));
+        launch<T>(context, key_gradients<T, kDim>, kBytes, p, a.max_key_length, a.k.size(1));
     if (status != kKernelOk) return status;
-    return launch(context, query_gradients<kDim>, kBytes, p, a.max_query_length, a.q.size(1));
+    return launch<T>(context, query_gradients<T, kDim>, kBytes, p, a.max_query_length, a.q.size(1));
 }
 
-}  // namespace
-
-KernelStatus attention_backward_tiles(const KernelContext& context,
-                                      const AttentionBackwardArguments& b, const float* delta) {
+template <class T>
+KernelStatus backward(const KernelContext& context, const AttentionBackwardArguments& b,
+                      const float* delta) {
     const AttentionArguments& a = b.forward;
-    Backward p{};
-    p.q = head_view(a.q);
-    p.k = head_view(a.k);
-    p.v = head_view(a.v);
-    p.grad_out = head_view(b.grad_out);
-    p.grad_q = head_view(b.grad_q);
-    p.grad_k = head_view(b.grad_k);
-    p.grad_v = head_view(b.grad_v);
+    Backward<T> p{};
+    p.q = head_view<T>(a.q);
+    p.k = head_view<T>(a.k);
+    p.v = head_view<T>(a.v);
+    p.grad_out = head_view<T>(b.grad_out);
+    p.grad_q = head_view<T>(b.grad_q);
+    p.grad_k = head_view<T>(b.grad_k);
+    p.grad_v = head_view<T>(b.grad_v);
     p.log_sum_exp = a.log_sum_exp.as<const float>();
     p.sums_head_stride = a.log_sum_exp.stride(0);
     p.sums_row_stride = a.log_sum_exp.stride(1);
@@ -266,7 +266,17 @@ KernelStatus attention_backward_tiles(const KernelContext& context,
     p.dropout = attention_dropout(a);
     p.scale = static_cast<float>(a.scale);
     p.group = static_cast<std::int32_t>(a.q.size(1) / a.k.size(1));
-    return a.q.size(2) <= 64 ? launch_both<64>(context, p, a) : launch_both<128>(context, p, a);
+    return a.q.size(2) <= 64 ? launch_both<T, 64>(context, p, a)
+                             : launch_both<T, 128>(context, p, a);
+}
+
+}  // namespace
+
+KernelStatus attention_backward_tiles(const KernelContext& context,
+                                      const AttentionBackwardArguments& b, const float* delta) {
+    return with_half_dtype(b.forward.q.dtype, [&](auto tag) {
+        return backward<typename decltype(tag)::type>(context, b, delta);
+    });
 }
 
 }  // namespace tempra::cuda

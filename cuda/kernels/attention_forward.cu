@@ -5,23 +5,24 @@
 // Bytes moved: q and out once, k and v once per block of 64 queries (from the second-level cache
 // mostly). Thread-to-data: a block of four warps owns 64 queries of one head of one sequence, a
 // warp 16 of them; it walks the keys they see, 64 at a time, with the next keys and values on their
-// way while it works. Scores and weights stay in registers; weights are rounded to bf16 for the
+// way while it works. Scores and weights stay in registers; weights are rounded to v's type for the
 // product with v, sums are fp32. Late queries, which see the most keys, come first. Deterministic:
 // a query's keys are walked in order by one warp.
 #include "attention_parts.h"
+#include "attention_softmax.cuh"
 #include "attention_tile.cuh"
 #include "element_map.cuh"
+#include "parameter_types.cuh"
 
 namespace tempra::cuda {
 
 namespace {
 
 constexpr int kKeys = 64;
-constexpr float kLog2E = 1.44269504F, kLn2 = 0.693147181F;
-constexpr float kNothing = -__builtin_inff();
 
+template <class T>
 struct Forward {
-    HeadView q, k, v, out;
+    HeadView<T> q, k, v, out;
     float* log_sum_exp;  // null: not wanted
     std::int64_t sums_head_stride, sums_row_stride;
     AttentionOffsets offsets;
@@ -30,55 +31,15 @@ struct Forward {
     std::int32_t query_blocks, group;
 };
 
-// Rows group and group + 8 of the warp's 16.
-struct RunningSoftmax {
-    float largest[2] = {kNothing, kNothing}, sum[2] = {0, 0};
-
-    // Turns a block's scores into weights; `shrink`: what earlier sums are to be multiplied by.
-    template <int kColumns>
-    __device__ __forceinline__ void weigh(float (&scores)[kColumns][4], float (&shrink)[2]) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float most = largest[half];
-#pragma unroll
-            for (int n = 0; n < kColumns; ++n) {
-                most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-            }
-            most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFU, most, 1));
-            most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFU, most, 2));
-            const float shift = most == kNothing ? 0.0F : most;  // nothing is visible yet
-            shrink[half] = exp2f(largest[half] - shift);
-            largest[half] = most;
-            sum[half] *= shrink[half];
-#pragma unroll
-            for (int n = 0; n < kColumns; ++n) {
-#pragma unroll
-                for (int i = 0; i < 2; ++i) {
-                    float& score = scores[n][2 * half + i];
-                    score = exp2f(score - shift);
-                    sum[half] += score;
-                }
-            }
-        }
-    }
-    __device__ __forceinline__ void finish() {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            sum[half] += __shfl_xor_sync(0xFFFFFFFFU, sum[half], 1);
-            sum[half] += __shfl_xor_sync(0xFFFFFFFFU, sum[half], 2);
-        }
-    }
-};
-
-template <int kDim>
+template <class T, int kDim>
 __global__ void __launch_bounds__(kAttentionThreads)
-    forward_tiles(const __grid_constant__ Forward p) {
+    forward_tiles(const __grid_constant__ Forward<T> p) {
     extern __shared__ uint4 memory[];
     constexpr int kQueryTile = attention_tile_elements(kAttentionRows, kDim);
     constexpr int kKeyTile = attention_tile_elements(kKeys, kDim);
-    bfloat16* const query_tile = reinterpret_cast<bfloat16*>(memory);
-    bfloat16* const key_tiles = query_tile + kQueryTile;  // two of keys, two of values
-    bfloat16* const value_tiles = key_tiles + 2 * kKeyTile;
+    T* const query_tile = reinterpret_cast<T*>(memory);
+    T* const key_tiles = query_tile + kQueryTile;  // two of keys, two of values
+    T* const value_tiles = key_tiles + 2 * kKeyTile;
 
     const std::int64_t block = blockIdx.x;
     const AttentionSequence s = p.offsets.sequence(block / p.query_blocks);
@@ -160,32 +121,31 @@ __global__ void __launch_bounds__(kAttentionThreads)
         }
     }
     // Through the warp's own rows of the query tile, so that rows are written in whole packs.
-    bfloat16* const own = query_tile + warp * kWarpRows * kTileStride<kDim>;
+    T* const own = query_tile + warp * kWarpRows * kTileStride<kDim>;
     put_sums<kDim>(sums, factor[0], factor[1], own);
     __syncwarp();
     store_warp_rows<kDim>(own, p.out.rows(s.query_begin + warp_query, head), q1 - warp_query);
 }
 
-template <int kDim>
-KernelStatus launch(const KernelContext& context, const Forward& p, const dim3& grid) {
+template <class T, int kDim>
+KernelStatus launch(const KernelContext& context, const Forward<T>& p, const dim3& grid) {
     constexpr int kBytes = 2 * (attention_tile_elements(kAttentionRows, kDim) +
                                 4 * attention_tile_elements(kKeys, kDim));
     const cudaError_t error = cudaFuncSetAttribute(
-        forward_tiles<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+        forward_tiles<T, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
     if (error != cudaSuccess) return fail_with_cuda_error("attention", error);
-    forward_tiles<kDim>
+    forward_tiles<T, kDim>
         <<<grid, kAttentionThreads, kBytes, static_cast<cudaStream_t>(context.stream)>>>(p);
     return finish_launch("attention", context.stream);
 }
 
-}  // namespace
-
-KernelStatus attention_forward_tiles(const KernelContext& context, const AttentionArguments& a) {
-    Forward p{};
-    p.q = head_view(a.q);
-    p.k = head_view(a.k);
-    p.v = head_view(a.v);
-    p.out = head_view(a.out);
+template <class T>
+KernelStatus forward(const KernelContext& context, const AttentionArguments& a) {
+    Forward<T> p{};
+    p.q = head_view<T>(a.q);
+    p.k = head_view<T>(a.k);
+    p.v = head_view<T>(a.v);
+    p.out = head_view<T>(a.out);
     if (a.log_sum_exp.present()) {
         p.log_sum_exp = a.log_sum_exp.as<float>();
         p.sums_head_stride = a.log_sum_exp.stride(0);
@@ -200,7 +160,14 @@ KernelStatus attention_forward_tiles(const KernelContext& context, const Attenti
     const KernelStatus status = check_launch("attention", context, blocks);
     if (status != kKernelOk || blocks == 0) return status;
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(a.q.size(1)));
-    return a.q.size(2) <= 64 ? launch<64>(context, p, grid) : launch<128>(context, p, grid);
+    return a.q.size(2) <= 64 ? launch<T, 64>(context, p, grid) : launch<T, 128>(context, p, grid);
+}
+
+}  // namespace
+
+KernelStatus attention_forward_tiles(const KernelContext& context, const AttentionArguments& a) {
+    return with_half_dtype(
+        a.q.dtype, [&](auto tag) { return forward<typename decltype(tag)::type>(context, a); });
 }
 
 }  // namespace tempra::cuda

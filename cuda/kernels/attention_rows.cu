@@ -8,6 +8,7 @@
 // hold the elements of the sums and go through the 32 weights in turn. fp32 throughout, weights
 // too. Deterministic: every output row is summed by one warp in a fixed order.
 #include "attention_parts.h"
+#include "attention_softmax.cuh"
 #include "attention_tile.cuh"
 #include "block_reduce.cuh"
 #include "element_map.cuh"
@@ -18,7 +19,6 @@ namespace tempra::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr float kNothing = -__builtin_inff();
 
 template <class T>
 struct Heads {
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kWarps * 32)
 }
 
 template <class T, int kEach>
-__global__ void __launch_bounds__(kWarps * 32)
+__global__ void __launch_bounds__(kWarps * 32, 4)
     key_gradient_rows(const __grid_constant__ Rows<T> p) {
     __shared__ float keys[kWarps][kMostHeadDim], values[kWarps][kMostHeadDim];
     const std::int64_t block = blockIdx.x;

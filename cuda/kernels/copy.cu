@@ -2,10 +2,8 @@
 //
 // Bytes moved: in once, out once (out read too for +=). Thread-to-data: one thread per pack of up
 // to 16 bytes where rows are contiguous and aligned, else one per element (element_nest.h). Equal
-// dtypes move bits; f32 and bf16 convert in packs; other pairs go element by element through a
-// kernel that chooses its types at run time. Deterministic.
-#include <cuda_fp16.h>
-
+// dtypes move bits; f32 beside bf16 or f16 converts in packs; other pairs go element by element
+// through a kernel that chooses its types at run time. Deterministic.
 #include "element_map.cuh"
 
 namespace tempra::cuda {
@@ -37,9 +35,7 @@ __device__ Number load_number(const void* data, std::int64_t offset, DType dtype
         case DType::f32: return number_of(static_cast<const float*>(data)[offset]);
         case DType::bf16:
             return number_of(to_arithmetic(static_cast<const bfloat16*>(data)[offset]));
-        case DType::f16:
-            return number_of(
-                __half2float(__ushort_as_half(static_cast<const std::uint16_t*>(data)[offset])));
+        case DType::f16: return number_of(to_arithmetic(static_cast<const float16*>(data)[offset]));
         case DType::f64: return number_of(static_cast<const double*>(data)[offset]);
         case DType::i64: return number_of_integer(static_cast<const std::int64_t*>(data)[offset]);
         case DType::i32: return number_of_integer(static_cast<const std::int32_t*>(data)[offset]);
@@ -65,8 +61,7 @@ __device__ void store_number(const Number& x, void* data, std::int64_t offset, D
             static_cast<bfloat16*>(data)[offset] = from_arithmetic<bfloat16>(cast<float>(x));
             break;
         case DType::f16:
-            static_cast<std::uint16_t*>(data)[offset] =
-                __half_as_ushort(__float2half_rn(cast<float>(x)));
+            static_cast<float16*>(data)[offset] = from_arithmetic<float16>(cast<float>(x));
             break;
         case DType::f64: static_cast<double*>(data)[offset] = cast<double>(x); break;
         case DType::i64:
@@ -142,6 +137,12 @@ KernelStatus copy(const KernelContext& context, const TensorView& in, const Tens
     if (in.dtype == DType::bf16 && out.dtype == DType::f32) {
         return launch_map<float, bfloat16>("copy", context, out, in, Same{}, Same{});
     }
+    if (in.dtype == DType::f32 && out.dtype == DType::f16) {
+        return launch_map<float16, float>("copy", context, out, in, Same{}, Same{});
+    }
+    if (in.dtype == DType::f16 && out.dtype == DType::f32) {
+        return launch_map<float, float16>("copy", context, out, in, Same{}, Same{});
+    }
     return launch_any("copy", context, in, out, false);
 }
 
@@ -158,6 +159,10 @@ KernelStatus accumulate(const KernelContext& context, const TensorView& in, cons
     if (from_bf16 && to_float) return launch_sum<float, bfloat16>(context, in, out);
     if (from_bf16 && to_bf16) return launch_sum<bfloat16, bfloat16>(context, in, out);
     if (from_float && to_bf16) return launch_sum<bfloat16, float>(context, in, out);
+    const bool from_f16 = in.dtype == DType::f16, to_f16 = out.dtype == DType::f16;
+    if (from_f16 && to_float) return launch_sum<float, float16>(context, in, out);
+    if (from_f16 && to_f16) return launch_sum<float16, float16>(context, in, out);
+    if (from_float && to_f16) return launch_sum<float16, float>(context, in, out);
     return launch_any("accumulate", context, in, out, true);
 }
 

@@ -60,6 +60,7 @@ KernelStatus cumulative_sum(const KernelContext& context, const TensorView& in,
     switch (in.dtype) {
         case DType::f32: return launch(float{}, float{}, double{});
         case DType::bf16: return launch(bfloat16{}, bfloat16{}, double{});
+        case DType::f16: return launch(float16{}, float16{}, double{});
         case DType::i64: return launch(std::int64_t{}, std::int64_t{}, Wrapping{});
         case DType::i32: return launch(std::int32_t{}, std::int32_t{}, Wrapping{});
         default: return kKernelUnsupportedDtype;

@@ -102,6 +102,7 @@ KernelStatus compare_views(BinaryOp op, const KernelContext& context, const Tens
     switch (a.dtype) {
         case DType::f32: return launch_comparison<float>(op, context, a, b, out);
         case DType::bf16: return launch_comparison<bfloat16>(op, context, a, b, out);
+        case DType::f16: return launch_comparison<float16>(op, context, a, b, out);
         case DType::i64: return launch_comparison<std::int64_t>(op, context, a, b, out);
         case DType::i32: return launch_comparison<std::int32_t>(op, context, a, b, out);
         default: return kKernelUnsupportedDtype;
@@ -125,6 +126,7 @@ KernelStatus binary(const KernelContext& context, BinaryOp op, const TensorView&
     switch (a.dtype) {
         case DType::f32: return launch_arithmetic<float, 0>(op, context, a, b, out);
         case DType::bf16: return launch_arithmetic<bfloat16, 0>(op, context, a, b, out);
+        case DType::f16: return launch_arithmetic<float16, 0>(op, context, a, b, out);
         default: return binary_integers(context, op, a, b, out);
     }
 }
@@ -193,6 +195,8 @@ KernelStatus clamp(const KernelContext& context, const TensorView& in, double lo
             return launch_map<float, float>("clamp", context, out, in, function, function);
         case DType::bf16:
             return launch_map<bfloat16, bfloat16>("clamp", context, out, in, function, function);
+        case DType::f16:
+            return launch_map<float16, float16>("clamp", context, out, in, function, function);
         default: return kKernelUnsupportedDtype;
     }
 }

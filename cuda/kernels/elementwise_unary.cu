@@ -98,6 +98,8 @@ KernelStatus launch_test(UnaryOp op, const KernelContext& context, const TensorV
             return launch_map<Truth, float>("unary", context, out, in, Test{op}, Test{op});
         case DType::bf16:
             return launch_map<Truth, bfloat16>("unary", context, out, in, Test{op}, Test{op});
+        case DType::f16:
+            return launch_map<Truth, float16>("unary", context, out, in, Test{op}, Test{op});
         case DType::u8:
         case DType::boolean:
             return launch_map<Truth, std::uint8_t>("unary", context, out, in, Test{op}, Test{op});
@@ -113,6 +115,7 @@ KernelStatus unary(const KernelContext& context, UnaryOp op, const TensorView& i
     switch (in.dtype) {
         case DType::f32: return launch_arithmetic<float, 0>(op, context, in, out);
         case DType::bf16: return launch_arithmetic<bfloat16, 0>(op, context, in, out);
+        case DType::f16: return launch_arithmetic<float16, 0>(op, context, in, out);
         default: return kKernelUnsupportedDtype;
     }
 }

@@ -86,6 +86,7 @@ KernelStatus unary_backward(const KernelContext& context, UnaryOp op, const Tens
     switch (grad_in.dtype) {
         case DType::f32: return launch<float, 0>(op, context, saved, grad_out, grad_in);
         case DType::bf16: return launch<bfloat16, 0>(op, context, saved, grad_out, grad_in);
+        case DType::f16: return launch<float16, 0>(op, context, saved, grad_out, grad_in);
         default: return kKernelUnsupportedDtype;
     }
 }

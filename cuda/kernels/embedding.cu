@@ -7,12 +7,11 @@
 // adds that index's tokens in order of position, as the CPU does: deterministic, without atomics.
 // An index of very many tokens is therefore one block's serial work. An index out of range leaves a
 // fault for `stream_synchronize`; its token gives zeros and no gradient.
-#include <cub/device/device_radix_sort.cuh>
-
 #include "device_fault.h"
 #include "devices.h"
 #include "element_map.cuh"
 #include "parameter_types.cuh"
+#include "radix_sort.h"
 #include "row_shape.h"
 
 namespace tempra::cuda {
@@ -120,32 +119,14 @@ __global__ void __launch_bounds__(kElementwiseThreads)
     *to = sum;
 }
 
-int bits_for(std::int64_t largest) {
-    int bits = 1;
-    while (bits < 32 && (largest >> bits) != 0) ++bits;
-    return bits;
-}
-
-// Keys and positions, before and after sorting, and what the sort works in.
-struct SortBuffers {
-    std::uint32_t *keys, *sorted_keys, *positions, *sorted_positions;
-    void* work;
-};
-
 KernelStatus sort_tokens(const KernelContext& context, const Indices& indices,
-                         std::int64_t vocabulary, const SortBuffers& buffers,
-                         std::size_t work_bytes, std::int32_t* fault) {
-    const auto stream = static_cast<cudaStream_t>(context.stream);
-    const auto blocks = static_cast<unsigned>(grid_for(indices.count, kElementwiseThreads));
-    make_keys<<<blocks, kElementwiseThreads, 0, stream>>>(indices, vocabulary, buffers.keys,
-                                                          buffers.positions, fault);
+                         std::int64_t vocabulary, RadixSort<std::uint32_t>& order,
+                         std::int32_t* fault) {
+    make_keys<<<static_cast<unsigned>(grid_for(indices.count, kElementwiseThreads)),
+                kElementwiseThreads, 0, static_cast<cudaStream_t>(context.stream)>>>(
+        indices, vocabulary, order.keys, order.positions, fault);
     const KernelStatus status = finish_launch("embedding_backward: keys", context.stream);
-    if (status != kKernelOk) return status;
-    const cudaError_t error = cub::DeviceRadixSort::SortPairs(
-        buffers.work, work_bytes, buffers.keys, buffers.sorted_keys, buffers.positions,
-        buffers.sorted_positions, static_cast<int>(indices.count), 0, bits_for(vocabulary), stream);
-    return error == cudaSuccess ? kKernelOk
-                                : fail_with_cuda_error("embedding_backward: sort", error);
+    return status == kKernelOk ? order.sort(bits_for(vocabulary)) : status;
 }
 
 KernelStatus embedding_backward(const KernelContext& context, const TensorView& grad_out,
@@ -164,20 +145,12 @@ KernelStatus embedding_backward(const KernelContext& context, const TensorView& 
     }
     DeviceState* const device = current_device();
     if (device == nullptr) return kKernelFailed;
-    std::size_t work_bytes = 0;
-    std::uint32_t* const none = nullptr;
-    const cudaError_t error = cub::DeviceRadixSort::SortPairs(
-        nullptr, work_bytes, none, none, none, none, static_cast<int>(tokens), 0,
-        bits_for(vocabulary), static_cast<cudaStream_t>(context.stream));
-    if (error != cudaSuccess) return fail_with_cuda_error("embedding_backward: sort", error);
-    const std::int64_t array = divide_up(tokens, 64) * 64;  // keeps each on 256 bytes
-    const Scratch scratch(array * 16 + static_cast<std::int64_t>(work_bytes), context.stream);
-    if (!scratch.ok()) return kKernelOutOfMemory;
-    auto* const first = scratch.as<std::uint32_t>();
-    const SortBuffers buffers = {first, first + array, first + 2 * array, first + 3 * array,
-                                 first + 4 * array};
-    status =
-        sort_tokens(context, indices_of(indices), vocabulary, buffers, work_bytes, device->fault);
+    RadixSort<std::uint32_t> order("embedding_backward: sort", tokens, bits_for(vocabulary),
+                                   context.stream);
+    status = order.status();
+    if (status == kKernelOk) {
+        status = sort_tokens(context, indices_of(indices), vocabulary, order, device->fault);
+    }
     if (status != kKernelOk) return status;
     return with_compute_dtype(grad_out.dtype, [&](auto tag) -> KernelStatus {
         using T = typename decltype(tag)::type;
@@ -186,9 +159,8 @@ KernelStatus embedding_backward(const KernelContext& context, const TensorView& 
         if (slices > 65535) return fail(kKernelFailed, "embedding_backward: rows too wide");
         add_rows<T><<<dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(slices)), threads,
                       0, static_cast<cudaStream_t>(context.stream)>>>(
-            buffers.sorted_keys, buffers.sorted_positions, tokens, vocabulary,
-            grad_out.as<const T>(), grad_out.stride(0), grad_weight.as<float>(),
-            grad_weight.stride(0), columns);
+            order.sorted_keys, order.sorted_positions, tokens, vocabulary, grad_out.as<const T>(),
+            grad_out.stride(0), grad_weight.as<float>(), grad_weight.stride(0), columns);
         return finish_launch("embedding_backward", context.stream);
     });
 }

@@ -62,6 +62,10 @@ template <>
 __device__ __forceinline__ bfloat16 from_double<bfloat16>(double value) {
     return from_arithmetic<bfloat16>(static_cast<float>(value));
 }
+template <>
+__device__ __forceinline__ float16 from_double<float16>(double value) {
+    return from_arithmetic<float16>(static_cast<float>(value));
+}
 
 template <class T>
 __global__ void __launch_bounds__(kElementwiseThreads)
@@ -89,6 +93,7 @@ KernelStatus arange(const KernelContext& context, const TensorView& out, double 
     switch (out.dtype) {
         case DType::f32: return launch_arange<float>(context, out, start, step);
         case DType::bf16: return launch_arange<bfloat16>(context, out, start, step);
+        case DType::f16: return launch_arange<float16>(context, out, start, step);
         case DType::i64: return launch_arange<std::int64_t>(context, out, start, step);
         case DType::i32: return launch_arange<std::int32_t>(context, out, start, step);
         default: return kKernelUnsupportedDtype;

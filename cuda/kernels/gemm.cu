@@ -5,9 +5,9 @@
 // one more pass here: 4 bytes written and read per element of c beside what it itself moves. What
 // cuBLASLt has no algorithm for, and products without terms, go to the kernel of gemm_general.cu.
 //
-// fp32 products are fp32 throughout (no tf32). An fp32 b beside a bf16 a is rounded to bf16 first.
-// A bias of another dtype than c is brought to c's, as cuBLASLt asks: beside bf16 results the bias
-// is rounded to bf16, which the CPU does not do. Deterministic: see src/gemm_cublas.cpp.
+// fp32 products are fp32 throughout (no tf32). An fp32 b beside a bf16 or fp16 a is rounded to that
+// first. A bias of another dtype than c is brought to c's, as cuBLASLt asks: beside 16-bit results
+// the bias is rounded too, which the CPU does not do. Deterministic: see src/gemm_cublas.cpp.
 #include <optional>
 
 #include "devices.h"
@@ -15,6 +15,7 @@
 #include "gemm_finish.cuh"
 #include "gemm_parts.h"
 #include "gemm_plan.h"
+#include "parameter_types.cuh"
 
 namespace tempra::cuda {
 
@@ -96,8 +97,8 @@ KernelStatus multiply_and_finish(const KernelContext& context, const GemmArgumen
 bool has_supported_dtypes(const GemmArguments& g) {
     const DType a = g.a.dtype, b = g.b.dtype, c = g.c.dtype;
     if (a == DType::f32) return b == DType::f32 && c == DType::f32;
-    if (a != DType::bf16 || (b != DType::bf16 && b != DType::f32)) return false;
-    return c == DType::bf16 || c == DType::f32;
+    if (a != DType::bf16 && a != DType::f16) return false;
+    return (b == a || b == DType::f32) && (c == a || c == DType::f32);
 }
 
 KernelStatus gemm(const KernelContext& context, const GemmArguments& arguments) {
@@ -153,10 +154,10 @@ KernelStatus finish_sums(const KernelContext& context, const float* sums, const 
                                                               epilogue);
         return finish_launch("gemm: finish", context.stream);
     };
-    if (g.c.dtype == DType::bf16) {
-        return launch(gemm_epilogue_of<bfloat16>(g), finish_elements<bfloat16>);
-    }
-    return launch(gemm_epilogue_of<float>(g), finish_elements<float>);
+    return with_compute_dtype(g.c.dtype, [&](auto tag) -> KernelStatus {
+        using C = typename decltype(tag)::type;
+        return launch(gemm_epilogue_of<C>(g), finish_elements<C>);
+    });
 }
 
 void register_gemm(KernelTable& table) {

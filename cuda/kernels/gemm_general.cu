@@ -3,11 +3,12 @@
 //
 // Bytes moved: each operand once per tile of 64 rows or columns of the other. Thread-to-data: a
 // block makes a tile of 64 x 64 of c, 16 x 16 threads with 4 x 4 sums each; slices of 16 along k go
-// through shared memory as fp32. An fp32 b beside a bf16 a is rounded to bf16. Deterministic: each
-// sum runs along k in order.
+// through shared memory as fp32. An fp32 b beside a 16-bit a is rounded to that. Deterministic:
+// each sum runs along k in order.
 #include "element_map.cuh"
 #include "gemm_finish.cuh"
 #include "gemm_parts.h"
+#include "parameter_types.cuh"
 
 namespace tempra::cuda {
 
@@ -26,7 +27,7 @@ struct GeneralProduct {
     std::int64_t m, n, k, tiles_m, tiles_n;
 };
 
-// Rounds what is beside bf16 to bf16.
+// `To` is the type of what it is multiplied by.
 template <class From, class To>
 __device__ __forceinline__ float operand_at(const Strided& s, std::int64_t batch, std::int64_t row,
                                             std::int64_t column) {
@@ -112,12 +113,13 @@ KernelStatus launch(const KernelContext& context, const GemmArguments& g) {
 KernelStatus multiply_generally(const KernelContext& context, const GemmArguments& g) {
     if (g.a.dtype == DType::f32) return launch<float, float, float>(context, g);
     const bool rounds = g.b.dtype == DType::f32;
-    if (g.c.dtype == DType::f32) {
-        return rounds ? launch<bfloat16, float, float>(context, g)
-                      : launch<bfloat16, bfloat16, float>(context, g);
-    }
-    return rounds ? launch<bfloat16, float, bfloat16>(context, g)
-                  : launch<bfloat16, bfloat16, bfloat16>(context, g);
+    return with_half_dtype(g.a.dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        if (g.c.dtype == DType::f32) {
+            return rounds ? launch<T, float, float>(context, g) : launch<T, T, float>(context, g);
+        }
+        return rounds ? launch<T, float, T>(context, g) : launch<T, T, T>(context, g);
+    });
 }
 
 }  // namespace tempra::cuda

@@ -1,6 +1,7 @@
 // sum_of_squares: sum of g^2 over all unfrozen segments of the gradient arena.
-// prepare_step:   norm = sqrt(sum) * gradient_scale,  clip = min(1, max_norm / (norm + 1e-6))
-//                 (Pascanu et al. 2013), skip flag and counters.
+// prepare_step:   norm = sqrt(sum) * gradient_scale / loss_scale,
+//                 clip = min(1, max_norm / (norm + 1e-6)) (Pascanu et al. 2013), divided by the
+//                 loss scale; skip flag, counters, the next loss scale.
 //
 // Bytes moved: four read per element, 8 KiB of partial sums. Thread-to-data: 1024 blocks take the
 // arena's chunks of 8192 elements in turn (arena_walk.h), a thread 16 bytes at a time, single
@@ -11,6 +12,7 @@
 #include "arena.cuh"
 #include "block_reduce.cuh"
 #include "devices.h"
+#include "dispatch/loss_scale.h"
 #include "element_map.cuh"
 
 namespace tempra::cuda {
@@ -66,8 +68,11 @@ KernelStatus sum_of_squares(const KernelContext& context, const float* data,
 }
 
 __global__ void update_scalars(const double* sum, StepScalars* scalars) {
-    const auto norm = static_cast<float>(sqrt(*sum) * static_cast<double>(scalars->gradient_scale));
+    const double unscale = inverse_loss_scale(*scalars);
+    const auto norm =
+        static_cast<float>(sqrt(*sum) * (static_cast<double>(scalars->gradient_scale) * unscale));
     scalars->gradient_norm = norm;
+    choose_loss_scale(*scalars, !isfinite(norm));
     if (!isfinite(norm)) {
         scalars->clip_coefficient = 0.0F;
         scalars->skip = 1;
@@ -80,7 +85,7 @@ __global__ void update_scalars(const double* sum, StepScalars* scalars) {
         const float wanted = scalars->max_gradient_norm / (norm + 1e-6F);
         clip = wanted < 1.0F ? wanted : 1.0F;
     }
-    scalars->clip_coefficient = clip;
+    scalars->clip_coefficient = clip * static_cast<float>(unscale);
     scalars->skip = 0;
     scalars->skipped_in_a_row = 0;
     scalars->step_count += 1;

@@ -3,21 +3,18 @@
 //
 // Bytes moved: index and the elements once each. Thread-to-data: gather a thread per element of
 // `out`; scatter a thread per line along `dimension`, which no other line writes into, so that
-// equal indices meet in order of position: deterministic without atomics, as on the CPU. A scatter
-// of few long lines is therefore slow. Sums in the dtype of `out` (bf16 rounds after each term). An
-// index out of range leaves a fault for `stream_synchronize`; gather gives zero there, scatter
-// nothing.
+// equal indices meet in order of position: deterministic without atomics, as on the CPU. Few long
+// lines are sorted by index instead (scatter_sorted.cu). Sums in the dtype of `out` (16-bit floats
+// round after each term). An index out of range leaves a fault for `stream_synchronize`; gather
+// gives zero there, scatter nothing.
 #include "device_fault.h"
 #include "devices.h"
 #include "element_map.cuh"
+#include "scatter_parts.cuh"
 
 namespace tempra::cuda {
 
 namespace {
-
-// Elements that are only moved.
-template <int kBytes>
-using Bits = typename MemoryWord<kBytes>::type;
 
 struct Dimension {
     std::int64_t extent, stride;
@@ -39,26 +36,6 @@ __global__ void __launch_bounds__(kElementwiseThreads)
         value = in[offset[2] + at * dimension.stride];
     }
     out[offset[0]] = value;
-}
-
-// body(Tag of an element of as many bytes)
-template <class Body>
-KernelStatus with_element_bytes(std::int64_t bytes, const Body& body) {
-    switch (bytes) {
-        case 1: return body(Bits<1>{});
-        case 2: return body(Bits<2>{});
-        case 4: return body(Bits<4>{});
-        default: return body(Bits<8>{});
-    }
-}
-
-template <class Body>
-KernelStatus with_index_dtype(DType dtype, const Body& body) {
-    switch (dtype) {
-        case DType::i64: return body(std::int64_t{});
-        case DType::i32: return body(std::int32_t{});
-        default: return kKernelUnsupportedDtype;
-    }
 }
 
 KernelStatus gather(const KernelContext& context, const TensorView& in, std::int32_t dimension,
@@ -91,14 +68,10 @@ KernelStatus gather(const KernelContext& context, const TensorView& in, std::int
     });
 }
 
-struct Line {
-    std::int64_t length, extent, out_step, index_step, source_step;
-};
-
 template <class Element, class Index, bool kAdd>
 __global__ void __launch_bounds__(kElementwiseThreads)
     scatter_lines(const __grid_constant__ ElementNest<3> nest, Element* out, const Index* index,
-                  const Element* source, const Line line, std::int32_t* fault) {
+                  const Element* source, const ScatterLine line, std::int32_t* fault) {
     const std::int64_t number = thread_number();
     if (number >= nest.packs) return;
     std::int64_t offset[3];
@@ -119,13 +92,6 @@ __global__ void __launch_bounds__(kElementwiseThreads)
     }
 }
 
-struct ScatterCall {
-    ElementNest<3> nest;
-    Line line;
-    unsigned blocks;
-    std::int32_t* fault;
-};
-
 template <class Element, bool kAdd>
 KernelStatus launch_scatter(const KernelContext& context, const ScatterCall& call,
                             const TensorView& source, const TensorView& index,
@@ -133,7 +99,8 @@ KernelStatus launch_scatter(const KernelContext& context, const ScatterCall& cal
     return with_index_dtype(index.dtype, [&](auto index_tag) -> KernelStatus {
         using Index = decltype(index_tag);
         scatter_lines<Element, Index, kAdd>
-            <<<call.blocks, kElementwiseThreads, 0, static_cast<cudaStream_t>(context.stream)>>>(
+            <<<static_cast<unsigned>(call.blocks), kElementwiseThreads, 0,
+               static_cast<cudaStream_t>(context.stream)>>>(
                 call.nest, out.as<Element>(), index.as<const Index>(), source.as<const Element>(),
                 call.line, call.fault);
         return finish_launch("scatter", context.stream);
@@ -157,26 +124,23 @@ KernelStatus scatter(const KernelContext& context, const TensorView& source, std
     }
     const TensorView* const views[3] = {&lines[0], &lines[1], &lines[2]};
     call.nest = element_nest(views, 1);
-    const std::int64_t blocks = grid_for(call.nest.packs, kElementwiseThreads);
-    const KernelStatus status = check_launch("scatter", context, blocks);
-    if (status != kKernelOk || blocks == 0 || call.line.length == 0) return status;
+    call.blocks = grid_for(call.nest.packs, kElementwiseThreads);
+    const KernelStatus status = check_launch("scatter", context, call.blocks);
+    if (status != kKernelOk || call.blocks == 0 || call.line.length == 0) return status;
     DeviceState* const device = current_device();
     if (device == nullptr) return kKernelFailed;
-    call.blocks = static_cast<unsigned>(blocks);
     call.fault = device->fault;
+    if (has_few_long_lines(call)) {
+        return scatter_sorted(context, call, source, index, add != 0, out);
+    }
     if (add == 0) {
         return with_element_bytes(size_of(out.dtype), [&](auto tag) {
             return launch_scatter<decltype(tag), false>(context, call, source, index, out);
         });
     }
-    switch (out.dtype) {
-        case DType::f32: return launch_scatter<float, true>(context, call, source, index, out);
-        case DType::bf16: return launch_scatter<bfloat16, true>(context, call, source, index, out);
-        case DType::i64:
-            return launch_scatter<unsigned long long, true>(context, call, source, index, out);
-        case DType::i32: return launch_scatter<unsigned, true>(context, call, source, index, out);
-        default: return kKernelUnsupportedDtype;
-    }
+    return with_element_to_add(out.dtype, [&](auto tag) {
+        return launch_scatter<decltype(tag), true>(context, call, source, index, out);
+    });
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 //   dropout   in * keep / (1 - probability), keep where the element's word >= the threshold: the
 //             CPU's mask bit for bit
 //
-// Bytes moved: out once (and in once). Thread-to-data: one thread per four elements of a row, the
-// words of one counter; accessed as a pack where rows are aligned. Deterministic: every element is
+// Bytes moved: out once (and in once). Thread-to-data: one thread per 16 bytes of a row, the words
+// of one counter or two; accessed as a pack where rows are aligned. Deterministic: every element is
 // a function of its counter alone.
 //
 // J. Salmon et al.: Parallel random numbers: as easy as 1, 2, 3 (SC 2011). G. Box, M. Muller: A
@@ -23,36 +23,45 @@ namespace tempra::cuda {
 
 namespace {
 
-struct Quads {
-    std::int64_t rows, columns, quads_per_row;
+// Packs of kPack elements, a multiple of four.
+struct Packs {
+    std::int64_t rows, columns, packs_per_row;
     PhiloxKey key;
+
+    template <int kPack>
+    __device__ __forceinline__ bool of_thread(std::int64_t& row, std::int64_t& column,
+                                              std::uint32_t (&words)[kPack]) const {
+        const std::int64_t pack = thread_number();
+        if (pack >= rows * packs_per_row) return false;
+        row = pack / packs_per_row;
+        column = (pack - row * packs_per_row) * kPack;
+#pragma unroll
+        for (int k = 0; k < kPack; k += 4) {
+            const PhiloxBlock block = philox_block(key.seed, key.step, key.ordinal,
+                                                   key.row_offset + static_cast<std::uint32_t>(row),
+                                                   static_cast<std::uint32_t>((column + k) / 4));
+#pragma unroll
+            for (int i = 0; i < 4; ++i) words[k + i] = block.words[i];
+        }
+        return true;
+    }
 };
 
-__device__ __forceinline__ bool quad_of_thread(const Quads& quads, std::int64_t& row,
-                                               std::int64_t& column, PhiloxBlock& block) {
-    const std::int64_t quad = thread_number();
-    if (quad >= quads.rows * quads.quads_per_row) return false;
-    row = quad / quads.quads_per_row;
-    column = (quad - row * quads.quads_per_row) * 4;
-    block = philox_block(quads.key.seed, quads.key.step, quads.key.ordinal,
-                         quads.key.row_offset + static_cast<std::uint32_t>(row),
-                         static_cast<std::uint32_t>(column / 4));
-    return true;
-}
-
+template <int kPack>
 __device__ __forceinline__ int elements_left(std::int64_t columns, std::int64_t column) {
-    return columns - column < 4 ? static_cast<int>(columns - column) : 4;
+    return columns - column < kPack ? static_cast<int>(columns - column) : kPack;
 }
 
 struct Uniform {
     float a, width, limit;  // `limit`: infinity where there is none
 
-    template <class T>
-    __device__ __forceinline__ void draw(const PhiloxBlock& block, float (&values)[4]) const {
+    template <class T, int kPack>
+    __device__ __forceinline__ void draw(const std::uint32_t (&words)[kPack],
+                                         float (&values)[kPack]) const {
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
+        for (int k = 0; k < kPack; ++k) {
             // Not contracted into a fused multiply-add: the CPU's is not either.
-            float v = __fadd_rn(a, __fmul_rn(width, philox_uniform(block.words[k])));
+            float v = __fadd_rn(a, __fmul_rn(width, philox_uniform(words[k])));
             v = to_arithmetic(from_arithmetic<T>(v));  // what the store will round to
             values[k] = v > limit ? limit : v;
         }
@@ -62,14 +71,15 @@ struct Uniform {
 struct Normal {
     float mean, deviation;
 
-    template <class T>
-    __device__ __forceinline__ void draw(const PhiloxBlock& block, float (&values)[4]) const {
+    template <class T, int kPack>
+    __device__ __forceinline__ void draw(const std::uint32_t (&words)[kPack],
+                                         float (&values)[kPack]) const {
 #pragma unroll
-        for (int k = 0; k < 4; k += 2) {
-            const float first = philox_uniform(block.words[k]) + 0x1p-24F;  // in (0, 1]
+        for (int k = 0; k < kPack; k += 2) {
+            const float first = philox_uniform(words[k]) + 0x1p-24F;  // in (0, 1]
             const float radius = sqrtf(-2.0F * logf(first));
             float sine, cosine;
-            sincospif(2.0F * philox_uniform(block.words[k + 1]), &sine, &cosine);
+            sincospif(2.0F * philox_uniform(words[k + 1]), &sine, &cosine);
             values[k] = mean + deviation * (radius * cosine);
             values[k + 1] = mean + deviation * (radius * sine);
         }
@@ -78,18 +88,19 @@ struct Normal {
 
 template <class T, class Distribution>
 __global__ void __launch_bounds__(kElementwiseThreads)
-    draw_quads(const Quads quads, T* out, bool aligned, const Distribution distribution) {
+    draw_packs(const Packs packs, T* out, bool aligned, const Distribution distribution) {
+    constexpr int kPack = kPackOf<T>;
     std::int64_t row, column;
-    PhiloxBlock block;
-    if (!quad_of_thread(quads, row, column, block)) return;
-    float values[4];
-    distribution.template draw<T>(block, values);
-    T* const to = out + row * quads.columns + column;
-    const int count = elements_left(quads.columns, column);
-    if (aligned && count == 4) {
-        store_whole<T, 4>(values, to);
+    std::uint32_t words[kPack];
+    if (!packs.of_thread(row, column, words)) return;
+    float values[kPack];
+    distribution.template draw<T>(words, values);
+    T* const to = out + row * packs.columns + column;
+    const int count = elements_left<kPack>(packs.columns, column);
+    if (aligned && count == kPack) {
+        store_whole<T, kPack>(values, to);
     } else {
-        store_first<T, 4>(values, count, to);
+        store_first<T, kPack>(values, count, to);
     }
 }
 
@@ -101,42 +112,42 @@ struct DropoutRule {
 
 template <class T>
 __global__ void __launch_bounds__(kElementwiseThreads)
-    drop_quads(const Quads quads, const T* in, std::int64_t in_stride, T* out,
+    drop_packs(const Packs packs, const T* in, std::int64_t in_stride, T* out,
                std::int64_t out_stride, bool aligned, const DropoutRule rule) {
+    constexpr int kPack = kPackOf<T>;
     std::int64_t row, column;
-    PhiloxBlock block;
-    if (!quad_of_thread(quads, row, column, block)) return;
-    const int count = elements_left(quads.columns, column);
+    std::uint32_t words[kPack];
+    if (!packs.of_thread(row, column, words)) return;
+    const int count = elements_left<kPack>(packs.columns, column);
     const T* const from = in + row * in_stride + column;
     T* const to = out + row * out_stride + column;
-    const bool whole = aligned && count == 4;
-    float v[4];
+    const bool whole = aligned && count == kPack;
+    float v[kPack];
     if (whole) {
-        load_whole<T, 4>(from, v);
+        load_whole<T, kPack>(from, v);
     } else {
-        load_first<T, 4>(from, count, 0.0F, v);
+        load_first<T, kPack>(from, count, 0.0F, v);
     }
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-        const bool keep = !rule.drops_all && block.words[k] >= rule.threshold;
+    for (int k = 0; k < kPack; ++k) {
+        const bool keep = !rule.drops_all && words[k] >= rule.threshold;
         v[k] = keep ? v[k] * rule.scale : 0.0F;
     }
     if (whole) {
-        store_whole<T, 4>(v, to);
+        store_whole<T, kPack>(v, to);
     } else {
-        store_first<T, 4>(v, count, to);
+        store_first<T, kPack>(v, count, to);
     }
 }
 
-Quads quads_of(std::int64_t rows, std::int64_t columns, const PhiloxKey& key) {
-    return {rows, columns, divide_up(columns, 4), key};
+Packs packs_of(std::int64_t rows, std::int64_t columns, const PhiloxKey& key, DType dtype) {
+    return {rows, columns, divide_up(columns, kPackBytes / size_of(dtype)), key};
 }
 
-// Whether packs of four elements at multiples of four are aligned in every row.
-bool quads_are_aligned(const void* data, std::int64_t row_stride, DType dtype) {
-    return reinterpret_cast<std::uintptr_t>(data) % (4 * static_cast<unsigned>(size_of(dtype))) ==
-               0 &&
-           row_stride % 4 == 0;
+// Whether packs of 16 bytes at multiples of 16 are aligned in every row.
+bool packs_are_aligned(const void* data, std::int64_t row_stride, DType dtype) {
+    return reinterpret_cast<std::uintptr_t>(data) % kPackBytes == 0 &&
+           row_stride * size_of(dtype) % kPackBytes == 0;
 }
 
 KernelStatus random_fill(const KernelContext& context, RandomDistribution distribution, double a,
@@ -145,24 +156,23 @@ KernelStatus random_fill(const KernelContext& context, RandomDistribution distri
         return fail(kKernelFailed, "random_fill: a contiguous tensor is needed");
     const std::int64_t rows = out.dimensions > 1 ? out.sizes[0] : 1;
     const std::int64_t columns = rows == 0 ? 0 : out.numel() / rows;
-    const Quads quads = quads_of(rows, columns, key);
-    const std::int64_t blocks = grid_for(rows * quads.quads_per_row, kElementwiseThreads);
+    const Packs packs = packs_of(rows, columns, key, out.dtype);
+    const std::int64_t blocks = grid_for(rows * packs.packs_per_row, kElementwiseThreads);
     const KernelStatus status = check_launch("random_fill", context, blocks);
     if (status != kKernelOk || blocks == 0) return status;
     return with_compute_dtype(out.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        const bool aligned = quads_are_aligned(out.data, columns, out.dtype);
+        const bool aligned = packs_are_aligned(out.data, columns, out.dtype);
         const auto launch = [&](auto kernel, const auto& law) {
             kernel<<<static_cast<unsigned>(blocks), kElementwiseThreads, 0,
-                     static_cast<cudaStream_t>(context.stream)>>>(quads, out.as<T>(), aligned, law);
+                     static_cast<cudaStream_t>(context.stream)>>>(packs, out.as<T>(), aligned, law);
         };
         if (distribution == RandomDistribution::uniform) {
-            const float limit =
-                b > a ? largest_below(b, out.dtype == DType::bf16) : __builtin_inff();
-            launch(draw_quads<T, Uniform>,
+            const float limit = b > a ? largest_below(b, out.dtype) : __builtin_inff();
+            launch(draw_packs<T, Uniform>,
                    Uniform{static_cast<float>(a), static_cast<float>(b - a), limit});
         } else {
-            launch(draw_quads<T, Normal>, Normal{static_cast<float>(a), static_cast<float>(b)});
+            launch(draw_packs<T, Normal>, Normal{static_cast<float>(a), static_cast<float>(b)});
         }
         return finish_launch("random_fill", context.stream);
     });
@@ -177,19 +187,19 @@ KernelStatus dropout(const KernelContext& context, const TensorView& in, double 
     if (in.numel() > 0 && (in.stride(1) != 1 || out.stride(1) != 1)) {
         return fail(kKernelFailed, "dropout: rows of unit stride are needed");
     }
-    const Quads quads = quads_of(in.size(0), in.size(1), key);
-    const std::int64_t blocks = grid_for(quads.rows * quads.quads_per_row, kElementwiseThreads);
+    const Packs packs = packs_of(in.size(0), in.size(1), key, in.dtype);
+    const std::int64_t blocks = grid_for(packs.rows * packs.packs_per_row, kElementwiseThreads);
     const KernelStatus status = check_launch("dropout", context, blocks);
     if (status != kKernelOk || blocks == 0) return status;
     const DropoutRule rule = {philox_drop_threshold(probability), probability >= 1,
                               static_cast<float>(1.0 / (1.0 - probability))};
     return with_compute_dtype(in.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        const bool aligned = quads_are_aligned(in.data, in.stride(0), in.dtype) &&
-                             quads_are_aligned(out.data, out.stride(0), out.dtype);
-        drop_quads<T><<<static_cast<unsigned>(blocks), kElementwiseThreads, 0,
+        const bool aligned = packs_are_aligned(in.data, in.stride(0), in.dtype) &&
+                             packs_are_aligned(out.data, out.stride(0), out.dtype);
+        drop_packs<T><<<static_cast<unsigned>(blocks), kElementwiseThreads, 0,
                         static_cast<cudaStream_t>(context.stream)>>>(
-            quads, in.as<const T>(), in.stride(0), out.as<T>(), out.stride(0), aligned, rule);
+            packs, in.as<const T>(), in.stride(0), out.as<T>(), out.stride(0), aligned, rule);
         return finish_launch("dropout", context.stream);
     });
 }

@@ -3,7 +3,8 @@
 // Bytes moved: in once, out once; where the reduced range is cut, 4 bytes per chunk and output
 // besides. Thread-to-data (reduce_nest.h): where the innermost dimension is reduced, one block per
 // output and chunk, its threads a pack of 16 bytes each per turn where the range is contiguous and
-// aligned; else one thread per output and chunk, neighbours on neighbouring outputs. fp32
+// aligned; else one thread per output and chunk (per pack of outputs, where a pack of them is read
+// as one), neighbours on neighbouring outputs. fp32
 // accumulation over short runs (a thread's share of a chunk), then a fixed tree. Deterministic:
 // chunks come from shapes and strides alone, no atomics. Maximum and minimum propagate NaN.
 #include "block_reduce.cuh"
@@ -92,32 +93,42 @@ __global__ void __launch_bounds__(kReduceThreads)
     if (threadIdx.x == 0) write_result(work, output, chunk, total);
 }
 
-// Block (x, y): outputs x * 256 and on, chunk y.
-template <class T, class Out, ReduceOp kOp>
+// Block (x, y): packs of outputs x * 256 and on, chunk y. kPack > 1 only where the outputs of a
+// pack lie side by side in `in`, aligned.
+template <class T, class Out, int kPack, ReduceOp kOp>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_by_thread(const __grid_constant__ ReduceWork<T, Out> work) {
     constexpr Combine<kOp> combine;
-    const std::int64_t output = thread_number();
+    constexpr int kRuns = 4;  // so that as many loads are under way at a time
+    const std::int64_t output = thread_number() * kPack;
     if (output >= work.nest.kept.product) return;
     std::int64_t begin, end;
     chunk_range(work.nest, blockIdx.y, begin, end);
     const T* const in = work.in + work.nest.kept.in_offset(output);
-    // Four runs, so that four loads are under way at a time.
-    float totals[4];
+    float totals[kRuns][kPack];
 #pragma unroll
-    for (int k = 0; k < 4; ++k) totals[k] = Combine<kOp>::identity();
+    for (int r = 0; r < kRuns; ++r) {
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) totals[r][k] = Combine<kOp>::identity();
+    }
+    const auto add = [&](float(&run)[kPack], std::int64_t i) {
+        float v[kPack];
+        load_whole<T, kPack>(in + work.nest.reduced.in_offset(i), v);
+#pragma unroll
+        for (int k = 0; k < kPack; ++k) run[k] = combine(run[k], v[k]);
+    };
     std::int64_t i = begin;
-    for (; i + 4 <= end; i += 4) {
+    for (; i + kRuns <= end; i += kRuns) {
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            totals[k] = combine(totals[k], to_arithmetic(in[work.nest.reduced.in_offset(i + k)]));
-        }
+        for (int r = 0; r < kRuns; ++r) add(totals[r], i + r);
     }
-    for (; i < end; ++i) {
-        totals[0] = combine(totals[0], to_arithmetic(in[work.nest.reduced.in_offset(i)]));
+    for (; i < end; ++i) add(totals[0], i);
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+        const float total =
+            combine(combine(totals[0][k], totals[1][k]), combine(totals[2][k], totals[3][k]));
+        write_result(work, output + k, blockIdx.y, total);
     }
-    const float total = combine(combine(totals[0], totals[1]), combine(totals[2], totals[3]));
-    write_result(work, output, blockIdx.y, total);
 }
 
 template <class T>
@@ -127,6 +138,23 @@ bool range_is_a_run(const ReduceNest& nest, const T* in) {
     if (nest.chunks > 1 && nest.chunk_elements % kPackOf<T> != 0) return false;
     for (int d = 0; d < nest.kept.count; ++d) {
         if (nest.kept.in_strides[d] % kPackOf<T> != 0) return false;
+    }
+    return true;
+}
+
+// Whether outputs can be taken a pack at a time: side by side in `in`, whole packs, aligned.
+template <class T>
+bool outputs_are_packs(const ReduceNest& nest, const T* in) {
+    constexpr int kPack = kPackOf<T>;
+    const ReduceDimensions& kept = nest.kept;
+    if (kept.count == 0 || kept.in_strides[kept.count - 1] != 1) return false;
+    if (kept.sizes[kept.count - 1] % kPack != 0) return false;
+    if (reinterpret_cast<std::uintptr_t>(in) % 16 != 0) return false;
+    for (int d = 0; d + 1 < kept.count; ++d) {
+        if (kept.in_strides[d] % kPack != 0) return false;
+    }
+    for (int d = 0; d < nest.reduced.count; ++d) {
+        if (nest.reduced.in_strides[d] % kPack != 0) return false;
     }
     return true;
 }
@@ -147,11 +175,15 @@ KernelStatus launch_pass(const KernelContext& context, const ReduceWork<T, Out>&
         const int threads = elements <= 128 ? 32 : elements <= 1024 ? 64 : kReduceThreads;
         kernel<<<static_cast<unsigned>(blocks), threads, 0, stream>>>(work);
     } else {
-        const std::int64_t blocks = grid_for(outputs, kReduceThreads);
+        const bool packs = outputs_are_packs(work.nest, work.in);
+        const std::int64_t blocks =
+            grid_for(divide_up(outputs, packs ? kPackOf<T> : 1), kReduceThreads);
         const KernelStatus status = check_launch("reduce", context, blocks);
         if (status != kKernelOk) return status;
         const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(work.nest.chunks));
-        reduce_by_thread<T, Out, kOp><<<grid, kReduceThreads, 0, stream>>>(work);
+        const auto kernel =
+            packs ? reduce_by_thread<T, Out, kPackOf<T>, kOp> : reduce_by_thread<T, Out, 1, kOp>;
+        kernel<<<grid, kReduceThreads, 0, stream>>>(work);
     }
     return finish_launch("reduce", context.stream);
 }
@@ -208,6 +240,12 @@ KernelStatus reduce(const KernelContext& context, ReduceOp op, const TensorView&
     }
     if (in.dtype == DType::bf16 && out.dtype == DType::f32) {
         return reduce_typed<bfloat16, float>(context, op, in, out);
+    }
+    if (in.dtype == DType::f16 && out.dtype == DType::f16) {
+        return reduce_typed<float16, float16>(context, op, in, out);
+    }
+    if (in.dtype == DType::f16 && out.dtype == DType::f32) {
+        return reduce_typed<float16, float>(context, op, in, out);
     }
     return is_floating(in.dtype) ? kKernelUnsupportedDtype : reduce_integers(context, op, in, out);
 }

@@ -4,13 +4,14 @@
 //
 // Bytes moved per element: one read and one write; a token's cosines and sines serve all its heads
 // from cache. Thread-to-data: a thread per pack of up to 16 bytes of one side of the pairs of a
-// head (of both sides, interleaved), element by element where heads are not aligned. A pair is read
+// head (per two packs, interleaved), element by element where heads are not aligned. A pair is read
 // and written by one thread, so `out` may be `x`. Deterministic: every pair is computed alone. A
 // position outside the tables leaves a fault for `stream_synchronize`, and its rows as they are.
 #include "device_fault.h"
 #include "devices.h"
 #include "element_map.cuh"
 #include "parameter_types.cuh"
+#include "row_shape.h"
 
 namespace tempra::cuda {
 
@@ -24,35 +25,63 @@ struct Rotation {
     std::int64_t tokens, heads, half, rest;
     std::int64_t x_row, x_head, out_row, out_head;
     float direction;
-    bool positions_are_wide, interleaved, copies_rest;
+    bool positions_are_wide, interleaved, copies_rest, tables_are_aligned;
     std::int32_t* fault;
 };
+
+// Of kPack pairs from pair i on; the sine with its direction.
+template <int kPack>
+__device__ __forceinline__ void load_angles(const Rotation& p, const float* cosines,
+                                            const float* sines, std::int64_t i, float (&c)[kPack],
+                                            float (&s)[kPack]) {
+    if (kPack > 1 && p.tables_are_aligned) {
+        load_whole<float, kPack>(cosines + i, c);
+        load_whole<float, kPack>(sines + i, s);
+    } else {
+        load_first<float, kPack>(cosines + i, kPack, 0.0F, c);
+        load_first<float, kPack>(sines + i, kPack, 0.0F, s);
+    }
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) s[k] *= p.direction;
+}
+
+__device__ __forceinline__ void rotate(float& a, float& b, float cosine, float sine) {
+    const float first = a, second = b;
+    a = first * cosine - second * sine;
+    b = first * sine + second * cosine;
+}
 
 template <class T, int kPack>
 __device__ __forceinline__ void rotate_halves(const Rotation& p, const T* x, const float* cosines,
                                               const float* sines, std::int64_t i, T* out) {
     float a[kPack], b[kPack], c[kPack], s[kPack];
-    load_first<float, kPack>(cosines + i, kPack, 0.0F, c);
-    load_first<float, kPack>(sines + i, kPack, 0.0F, s);
+    load_angles<kPack>(p, cosines, sines, i, c, s);
     load_whole<T, kPack>(x + i, a);
     load_whole<T, kPack>(x + p.half + i, b);
 #pragma unroll
-    for (int k = 0; k < kPack; ++k) {
-        const float first = a[k], second = b[k], sine = s[k] * p.direction;
-        a[k] = first * c[k] - second * sine;
-        b[k] = first * sine + second * c[k];
-    }
+    for (int k = 0; k < kPack; ++k) rotate(a[k], b[k], c[k], s[k]);
     store_whole<T, kPack>(a, out + i);
     store_whole<T, kPack>(b, out + p.half + i);
 }
 
-template <class T>
-__device__ __forceinline__ void rotate_pair(const Rotation& p, const T* x, const float* cosines,
-                                            const float* sines, std::int64_t i, T* out) {
-    const float a = to_arithmetic(x[2 * i]), b = to_arithmetic(x[2 * i + 1]);
-    const float c = cosines[i], s = sines[i] * p.direction;
-    out[2 * i] = from_arithmetic<T>(a * c - b * s);
-    out[2 * i + 1] = from_arithmetic<T>(a * s + b * c);
+// Elements 2 i and on. A single pair may lie at any address.
+template <class T, int kPack>
+__device__ __forceinline__ void rotate_pairs(const Rotation& p, const T* x, const float* cosines,
+                                             const float* sines, std::int64_t i, T* out) {
+    float pairs[2 * kPack], c[kPack], s[kPack];
+    load_angles<kPack>(p, cosines, sines, i, c, s);
+    if constexpr (kPack == 1) {
+        load_first<T, 2>(x + 2 * i, 2, 0.0F, pairs);
+    } else {
+        load_whole<T, 2 * kPack>(x + 2 * i, pairs);
+    }
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) rotate(pairs[2 * k], pairs[2 * k + 1], c[k], s[k]);
+    if constexpr (kPack == 1) {
+        store_first<T, 2>(pairs, 2, out + 2 * i);
+    } else {
+        store_whole<T, 2 * kPack>(pairs, out + 2 * i);
+    }
 }
 
 template <class T, int kPack>
@@ -81,10 +110,7 @@ __global__ void __launch_bounds__(kElementwiseThreads)
     const float* const cosines = p.cosines + position * p.cosine_stride;
     const float* const sines = p.sines + position * p.sine_stride;
     if (p.interleaved) {
-#pragma unroll
-        for (int k = 0; k < kPack; ++k) {
-            rotate_pair<T>(p, from, cosines, sines, unit * kPack + k, to);
-        }
+        rotate_pairs<T, kPack>(p, from, cosines, sines, unit * kPack, to);
     } else {
         rotate_halves<T, kPack>(p, from, cosines, sines, unit * kPack, to);
     }
@@ -128,6 +154,7 @@ KernelStatus rotary(const KernelContext& context, const TensorView& x, const Ten
     p.out_head = out.stride(1);
     p.direction = inverse != 0 ? -1.0F : 1.0F;
     p.interleaved = interleaved != 0;
+    p.tables_are_aligned = rows_are_aligned(cosines) && rows_are_aligned(sines);
     p.fault = device->fault;
     return with_compute_dtype(x.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;

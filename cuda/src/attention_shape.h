@@ -6,6 +6,7 @@
 
 #include "dispatch/kernel_table.h"
 #include "fast_divide.h"
+#include "launch_shape.h"
 
 namespace tempra::cuda {
 
@@ -88,7 +89,45 @@ inline constexpr int kAttentionPadding = 8;  // elements behind each row in shar
 inline constexpr std::int64_t kMostTensorCoreDim = 128;
 inline constexpr std::int64_t kMostHeadDim = 512;
 
-// Elements of bf16 of one tile in shared memory.
+// Few queries against many keys: keys are cut into chunks, a block each, and the chunks' results
+// are put together afterwards. A unit is a kv head of a sequence; its rows are the queries of all
+// its heads, head by head within a query.
+inline constexpr std::int64_t kDecodeQueries = 8;
+inline constexpr std::int64_t kDecodeChunk = 256;  // keys, at least
+inline constexpr std::int64_t kDecodeBlocks = 1024;
+
+struct DecodeShape {
+    std::int64_t units = 0, rows = 0;  // rows: the most of a unit
+    std::int64_t chunk = 0, splits = 0;
+
+    [[nodiscard]] std::int64_t slots() const { return units * splits * rows; }
+};
+
+[[nodiscard]] inline bool is_decoding(const AttentionArguments& a) {
+    return a.max_query_length <= kDecodeQueries && a.dropout_probability == 0;
+}
+
+// Chunks grow only where enough of them are left to fill a device. From shapes alone.
+[[nodiscard]] inline DecodeShape decode_shape(std::int64_t sequences, std::int64_t kv_heads,
+                                              std::int64_t group, std::int64_t max_queries,
+                                              std::int64_t max_keys) {
+    DecodeShape shape;
+    shape.units = sequences * kv_heads;
+    shape.rows = max_queries * group;
+    shape.chunk = kDecodeChunk;
+    while (shape.chunk < max_keys &&
+           shape.units * divide_up(max_keys, 2 * shape.chunk) >= kDecodeBlocks) {
+        shape.chunk *= 2;
+    }
+    shape.splits = max_keys > 0 ? divide_up(max_keys, shape.chunk) : 1;
+    return shape;
+}
+
+[[nodiscard]] inline bool fits_tensor_cores(const AttentionArguments& a) {
+    return size_of(a.q.dtype) == 2 && a.q.size(2) <= kMostTensorCoreDim;
+}
+
+// Elements, of two bytes, of one tile in shared memory.
 [[nodiscard]] constexpr int attention_tile_elements(int rows, int dim) {
     return rows * (dim + kAttentionPadding);
 }

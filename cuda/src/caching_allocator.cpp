@@ -51,6 +51,7 @@ void* CachingAllocator::allocate(std::int64_t bytes, StreamHandle stream, std::s
         message = out_of_memory(bytes);
         return nullptr;
     }
+    if (block.pool == 0) block.pool = pool_of(stream);
     block.requested = bytes;
     statistics_.bytes_requested += bytes;
     statistics_.bytes_in_use += block.bytes;
@@ -62,13 +63,24 @@ void* CachingAllocator::allocate(std::int64_t bytes, StreamHandle stream, std::s
     return data;
 }
 
-bool CachingAllocator::take_free(std::int64_t wanted, StreamHandle stream, Block& block) {
-    FreeLists& lists = free_[stream];
+PoolHandle CachingAllocator::pool_of(StreamHandle stream) const {
+    const auto found = capturing_.find(stream);
+    return found == capturing_.end() ? 0 : found->second;
+}
+
+bool CachingAllocator::take_from(FreeLists& lists, std::int64_t wanted, Block& block) {
     const auto found = lists.lower_bound(wanted);
     if (found == lists.end() || found->first > largest_acceptable(wanted)) return false;
     block = std::move(found->second.back());
     found->second.pop_back();
     if (found->second.empty()) lists.erase(found);
+    return true;
+}
+
+bool CachingAllocator::take_free(std::int64_t wanted, StreamHandle stream, Block& block) {
+    const PoolHandle pool = pool_of(stream);
+    if (pool != 0 && take_from(pools_[pool], wanted, block)) return true;
+    if (!take_from(free_[stream], wanted, block)) return false;
     if (block.slab != nullptr) ++slabs_[block.slab].live_blocks;
     return true;
 }
@@ -129,15 +141,21 @@ bool CachingAllocator::release(void* data) {
     statistics_.bytes_requested -= block.requested;
     statistics_.bytes_in_use -= block.bytes;
     block.requested = 0;
-    if (block.other_users.empty()) {
+    if (block.pool == 0) block.pool = pool_of(block.stream);
+    Pending pending;
+    for (StreamHandle stream : block.other_users) {
+        const PoolHandle pool = pool_of(stream);
+        if (pool == 0) {
+            pending.events.push_back(memory_.record_event(stream));
+        } else if (block.pool == 0) {
+            block.pool = pool;  // an event would become a part of the graph
+        }
+    }
+    block.other_users.clear();
+    if (pending.events.empty()) {
         make_free(std::move(block));
         return true;
     }
-    Pending pending;
-    for (StreamHandle stream : block.other_users) {
-        pending.events.push_back(memory_.record_event(stream));
-    }
-    block.other_users.clear();
     statistics_.bytes_pending += block.bytes;
     pending.block = std::move(block);
     pending_.push_back(std::move(pending));
@@ -156,6 +174,13 @@ bool CachingAllocator::record_use(void* data, StreamHandle stream) {
 }
 
 void CachingAllocator::make_free(Block block) {
+    const auto pool = pools_.find(block.pool);
+    if (pool != pools_.end()) {
+        std::vector<Block>& list = pool->second[block.bytes];
+        list.push_back(std::move(block));
+        return;
+    }
+    block.pool = 0;
     if (block.slab != nullptr) --slabs_[block.slab].live_blocks;
     std::vector<Block>& list = free_[block.stream][block.bytes];
     list.push_back(std::move(block));
@@ -197,6 +222,37 @@ void CachingAllocator::trim_locked() {
         statistics_.bytes_reserved -= entry.second.bytes;
         return true;
     });
+}
+
+PoolHandle CachingAllocator::begin_pool(StreamHandle stream) {
+    const std::scoped_lock lock(mutex_);
+    const PoolHandle pool = ++last_pool_;
+    pools_[pool];
+    capturing_[stream] = pool;
+    return pool;
+}
+
+void CachingAllocator::end_pool(StreamHandle stream) {
+    const std::scoped_lock lock(mutex_);
+    capturing_.erase(stream);
+}
+
+// What is still handed out becomes its stream's when it is released.
+void CachingAllocator::release_pool(PoolHandle pool) {
+    const std::scoped_lock lock(mutex_);
+    const auto found = pools_.find(pool);
+    if (found == pools_.end()) return;
+    FreeLists lists = std::move(found->second);
+    pools_.erase(found);
+    for (auto& [data, block] : handed_out_) {
+        if (block.pool == pool) block.pool = 0;
+    }
+    for (Pending& pending : pending_) {
+        if (pending.block.pool == pool) pending.block.pool = 0;
+    }
+    for (auto& [bytes, blocks] : lists) {
+        for (Block& block : blocks) make_free(std::move(block));
+    }
 }
 
 AllocatorStatistics CachingAllocator::statistics() {

@@ -8,6 +8,9 @@
 // slabs of 4 MiB; larger ones come from the driver, and a free block up to a quarter larger than
 // wanted serves. When the driver refuses, free memory of all streams is given back, and it is asked
 // again.
+//
+// While a stream is captured into a graph, what is allocated and released on it belongs to the
+// graph's pool: its replays use those addresses, so nobody else gets them until the pool ends.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +25,7 @@ namespace tempra::cuda {
 
 using StreamHandle = void*;
 using EventHandle = void*;
+using PoolHandle = std::uint64_t;  // 0: none
 
 // The device calls the allocator needs. They do not throw.
 class DeviceMemory {
@@ -73,6 +77,13 @@ class CachingAllocator {
     [[nodiscard]] bool release(void* block);
     [[nodiscard]] bool record_use(void* block, StreamHandle stream);
 
+    // Between these two calls `stream` allocates from and releases to the pool, blocks that it was
+    // given before too.
+    [[nodiscard]] PoolHandle begin_pool(StreamHandle stream);
+    void end_pool(StreamHandle stream);
+    // The pool's blocks are free again, or their holders'. No replay may be under way.
+    void release_pool(PoolHandle pool);
+
     [[nodiscard]] AllocatorStatistics statistics();
     void reset_peak();
     // Gives all free memory back to the driver; waits for blocks that other streams still use.
@@ -85,10 +96,11 @@ class CachingAllocator {
         std::int64_t requested = 0;  // 0 while free
         StreamHandle stream = nullptr;
         void* slab = nullptr;  // the slab it was cut from; null: taken from the driver as it is
+        PoolHandle pool = 0;
         std::vector<StreamHandle> other_users;
     };
     struct Slab {
-        std::int64_t bytes = 0, live_blocks = 0;  // handed out or pending
+        std::int64_t bytes = 0, live_blocks = 0;  // handed out, pending or of a pool
     };
     struct Pending {
         Block block;
@@ -96,6 +108,8 @@ class CachingAllocator {
     };
     using FreeLists = std::map<std::int64_t, std::vector<Block>>;
 
+    [[nodiscard]] PoolHandle pool_of(StreamHandle stream) const;
+    static bool take_from(FreeLists& lists, std::int64_t wanted, Block& block);
     bool take_free(std::int64_t wanted, StreamHandle stream, Block& block);
     bool cut_slab(std::int64_t wanted, StreamHandle stream, Block& block);
     bool take_from_driver(std::int64_t wanted, StreamHandle stream, Block& block);
@@ -109,6 +123,9 @@ class CachingAllocator {
     std::mutex mutex_;
     std::unordered_map<void*, Block> handed_out_;
     std::unordered_map<StreamHandle, FreeLists> free_;
+    std::unordered_map<StreamHandle, PoolHandle> capturing_;
+    std::unordered_map<PoolHandle, FreeLists> pools_;
+    PoolHandle last_pool_ = 0;
     std::unordered_map<void*, Slab> slabs_;
     std::vector<Pending> pending_;
     AllocatorStatistics statistics_;

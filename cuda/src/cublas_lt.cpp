@@ -14,7 +14,8 @@ namespace tempra::cuda {
 #if __has_include(<cublasLt.h>)
 static_assert(int{kCublasOk} == CUBLAS_STATUS_SUCCESS);
 static_assert(int{kCublasNotSupported} == CUBLAS_STATUS_NOT_SUPPORTED);
-static_assert(int{kCublasFloat} == CUDA_R_32F && int{kCublasBfloat16} == CUDA_R_16BF);
+static_assert(int{kCublasFloat} == CUDA_R_32F && int{kCublasHalf} == CUDA_R_16F &&
+              int{kCublasBfloat16} == CUDA_R_16BF);
 static_assert(std::int32_t{kCublasAsStored} == CUBLAS_OP_N);
 static_assert(std::int32_t{kCublasTransposed} == CUBLAS_OP_T);
 static_assert(kCublasComputeFloat == CUBLAS_COMPUTE_32F);

@@ -16,7 +16,7 @@ struct CUstream_st;
 namespace tempra::cuda {
 
 enum CublasLtStatus : int { kCublasOk = 0, kCublasNotSupported = 15 };
-enum CublasLtType : int { kCublasFloat = 0, kCublasBfloat16 = 14 };
+enum CublasLtType : int { kCublasFloat = 0, kCublasHalf = 2, kCublasBfloat16 = 14 };
 enum CublasLtOperation : std::int32_t { kCublasAsStored = 0, kCublasTransposed = 1 };
 inline constexpr int kCublasComputeFloat = 68;
 

@@ -30,6 +30,15 @@ namespace tempra::cuda {
     return static_cast<std::uint16_t>(sign | (result + mantissa));
 }
 
+[[nodiscard]] constexpr float float16_value(std::uint16_t bits) {
+    const std::uint32_t sign = (bits & 0x8000U) << 16, exponent = bits >> 10 & 0x1FU;
+    const std::uint32_t mantissa = bits & 0x3FFU;
+    if (exponent == 0x1F) return std::bit_cast<float>(sign | 0x7F800000U | mantissa << 13);
+    if (exponent != 0) return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;
+    return sign != 0 ? -magnitude : magnitude;
+}
+
 // As a cast from double gives it: floats rounded, integers truncated, bool != 0.
 [[nodiscard]] constexpr std::uint64_t element_bits(DType dtype, double value) {
     switch (dtype) {

@@ -8,6 +8,7 @@
 #include "device_fault.h"
 #include "devices.h"
 #include "error_message.h"
+#include "graph_capture.h"
 #include "kernel_table.h"
 #include "tempra_cuda/abi.h"
 
@@ -31,12 +32,14 @@ TempraCudaStatus stream_create(void** stream) noexcept {
 
 // Waits: the allocator knows streams by their handle, which the driver may give out again.
 TempraCudaStatus stream_destroy(void* stream) noexcept {
+    if (is_captured(stream)) return refuse_captured("stream_destroy");
     const cudaError_t error = cudaStreamSynchronize(static_cast<cudaStream_t>(stream));
     if (error != cudaSuccess) return fail_with_cuda_error("cudaStreamSynchronize", error);
     return check("cudaStreamDestroy", cudaStreamDestroy(static_cast<cudaStream_t>(stream)));
 }
 
 TempraCudaStatus stream_synchronize(void* stream) noexcept {
+    if (is_captured(stream)) return refuse_captured("stream_synchronize");
     DeviceState* const device = current_device();
     if (device == nullptr) return kNoDeviceState;
     const auto on = static_cast<cudaStream_t>(stream);
@@ -120,6 +123,7 @@ TempraCudaStatus reset_peak_memory() noexcept {
 TempraCudaStatus release_cached_memory() noexcept {
     DeviceState* const device = current_device();
     if (device == nullptr) return kNoDeviceState;
+    if (has_captured_stream(*device)) return refuse_captured("release_cached_memory");
     device->allocator->trim();
     return TEMPRA_CUDA_OK;
 }
@@ -220,6 +224,10 @@ const TempraCudaLibrary& library_table() {
         t.event_is_complete = event_is_complete;
         t.event_synchronize = event_synchronize;
         t.stream_wait = stream_wait;
+        t.capture_begin = capture_begin;
+        t.capture_end = capture_end;
+        t.graph_launch = graph_launch;
+        t.graph_destroy = graph_destroy;
         return t;
     }();
     return table;

@@ -222,7 +222,13 @@ KernelStatus multiply(const CublasLt& lt, const KernelContext& context, const Pr
     return finish_launch("gemm", context.stream);
 }
 
-int cublas_type(DType dtype) { return dtype == DType::bf16 ? kCublasBfloat16 : kCublasFloat; }
+int cublas_type(DType dtype) {
+    switch (dtype) {
+        case DType::bf16: return kCublasBfloat16;
+        case DType::f16: return kCublasHalf;
+        default: return kCublasFloat;
+    }
+}
 
 Problem problem_of(const GemmArguments& g, const GemmOperand& a, const GemmOperand& b) {
     Problem p{};

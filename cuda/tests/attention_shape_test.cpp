@@ -68,6 +68,23 @@ TEST(AttentionShape, TilesFitSharedMemory) {
     EXPECT_EQ(attention_tile_elements(64, 64) * 2 % 16, 0) << "tiles follow each other aligned";
 }
 
+TEST(DecodeShape, CutsKeysIntoChunksThatCoverThem) {
+    for (const std::int64_t sequences : {1, 8, 300}) {
+        for (const std::int64_t keys : {0, 1, 256, 257, 5000, 131072}) {
+            const DecodeShape shape = decode_shape(sequences, 8, 4, 2, keys);
+            EXPECT_EQ(shape.units, sequences * 8);
+            EXPECT_EQ(shape.rows, 8);
+            EXPECT_EQ(shape.chunk % 64, 0) << "a kernel's stretch of keys stays within a chunk";
+            EXPECT_GE(shape.splits * shape.chunk, keys);
+            EXPECT_LT((shape.splits - 1) * shape.chunk, std::max<std::int64_t>(keys, 1));
+            EXPECT_TRUE(shape.chunk == kDecodeChunk || shape.units * shape.splits >= kDecodeBlocks)
+                << "chunks grew although a device was not full";
+        }
+    }
+    EXPECT_EQ(decode_shape(1, 8, 1, 1, 4096).splits, 16);
+    EXPECT_EQ(decode_shape(256, 8, 1, 1, 4096).chunk, 4096);
+}
+
 TEST(LossChunks, CoverAllTokensInFewEqualParts) {
     for (const std::int64_t tokens : {1, 63, 64, 1000, 65536}) {
         for (const std::int64_t vocabulary : {7, 50304, 300000}) {

@@ -201,6 +201,54 @@ TEST_F(Allocator, CountsPeaksAndFragmentation) {
     EXPECT_EQ(now.allocations, 2);
 }
 
+TEST_F(Allocator, APoolKeepsWhatItsStreamTouches) {
+    void* const before = get(5 * kMebibyte, one);
+    const PoolHandle pool = allocator.begin_pool(one);
+    EXPECT_TRUE(allocator.release(before));
+    void* const inside = get(5 * kMebibyte, one);
+    EXPECT_EQ(inside, before) << "within the pool it is free";
+    void* const small = get(512, one);
+    void* const kept = get(7 * kMebibyte, one);
+    EXPECT_TRUE(allocator.release(inside));
+    EXPECT_TRUE(allocator.release(small));
+    allocator.end_pool(one);
+    EXPECT_NE(get(5 * kMebibyte, one), inside);
+    EXPECT_NE(get(512, one), small) << "another piece of the slab";
+    EXPECT_TRUE(allocator.release(kept));
+    EXPECT_NE(get(7 * kMebibyte, one), kept) << "released after the capture";
+    const std::int64_t held = device.held;
+    allocator.trim();
+    EXPECT_EQ(device.held, held) << "a pool's memory is not given back";
+    allocator.release_pool(pool);
+    EXPECT_EQ(get(5 * kMebibyte, one), inside);
+    EXPECT_EQ(get(7 * kMebibyte, one), kept);
+}
+
+TEST_F(Allocator, APoolDoesNotWaitForEventsOfItsOwnStream) {
+    void* const block = get(5 * kMebibyte, two);
+    EXPECT_TRUE(allocator.record_use(block, one));
+    const PoolHandle pool = allocator.begin_pool(one);
+    EXPECT_TRUE(allocator.release(block));
+    EXPECT_TRUE(device.live_events.empty()) << "an event would be recorded into the graph";
+    allocator.end_pool(one);
+    EXPECT_NE(get(5 * kMebibyte, two), block);
+    allocator.release_pool(pool);
+    EXPECT_EQ(get(5 * kMebibyte, two), block);
+}
+
+TEST_F(Allocator, ABlockOutlivesItsPool) {
+    const PoolHandle first = allocator.begin_pool(one);
+    void* const block = get(5 * kMebibyte, one);
+    allocator.end_pool(one);
+    allocator.release_pool(first);
+    const PoolHandle second = allocator.begin_pool(one);
+    EXPECT_TRUE(allocator.release(block));
+    allocator.end_pool(one);
+    EXPECT_NE(get(5 * kMebibyte, one), block) << "the second pool's now";
+    allocator.release_pool(second);
+    EXPECT_EQ(get(5 * kMebibyte, one), block);
+}
+
 TEST_F(Allocator, RefusesWhatMakesNoSense) {
     EXPECT_EQ(get(-1, one), nullptr);
     EXPECT_EQ(message, "device memory: -1 bytes asked for");

@@ -191,6 +191,34 @@ void time_attention(Bench& bench, std::int64_t sequences) {
         [&](const KernelTable& k, const KernelContext& c) { return k.attention_backward(c, b); });
 }
 
+// Not a part of the step: one new token of each of 16 sequences that are 8,192 tokens long.
+void time_decoding(Bench& bench) {
+    constexpr std::int64_t kSequences = 16, kKeys = 8192, kKvHeads = 8, kDim = 128;
+    for (const std::int64_t group : {1, 4}) {
+        std::vector<std::int32_t> queries, keys;
+        for (std::int32_t s = 0; s <= kSequences; ++s) {
+            queries.push_back(s);
+            keys.push_back(s * static_cast<std::int32_t>(kKeys));
+        }
+        const auto heads = [&](std::int64_t tokens, std::int64_t count) {
+            return bench.make(DType::bf16, {tokens, count, kDim});
+        };
+        AttentionArguments a;
+        a.q = heads(kSequences, kKvHeads * group);
+        a.k = heads(kSequences * kKeys, kKvHeads);
+        a.v = heads(kSequences * kKeys, kKvHeads);
+        a.out = heads(kSequences, kKvHeads * group);
+        a.offsets_q = bench.make_from(queries);
+        a.offsets_k = bench.make_from(keys);
+        a.scale = 0.088;
+        a.max_query_length = 1;
+        a.max_key_length = kKeys;
+        const double bytes = 4.0 * static_cast<double>(kSequences * kKeys * kKvHeads * kDim);
+        bench.time(group == 1 ? "decode" : "decode, groups of four", 0, bytes, 0,
+                   [&](const KernelTable& k, const KernelContext& c) { return k.attention(c, a); });
+    }
+}
+
 void time_norm(Bench& bench, std::int64_t tokens) {
     const TensorView x = bench.make(DType::bf16, {tokens, kWidth});
     const TensorView y = bench.make(DType::bf16, {tokens, kWidth});
@@ -306,6 +334,7 @@ int main(int count, char** arguments) {
     time_linear(bench, "first of mlp", tokens, kWidth, 4 * kWidth, Activation::gelu_tanh, false);
     time_linear(bench, "second of mlp", tokens, 4 * kWidth, kWidth, Activation::none, true);
     time_attention(bench, sequences);
+    time_decoding(bench);
     time_norm(bench, tokens);
     time_ends(bench, tokens);
     time_optimizer(bench, *backend);

@@ -226,15 +226,21 @@ TEST(ArenaWalk, NoticesSegmentsOutOfOrder) {
 TEST(RandomRange, LargestNumberBelow) {
     const float infinity = std::numeric_limits<float>::infinity();
     for (const double bound : {1.0, -1.0, 0.5, 3.25, 1e-30, -7.0}) {
-        const float below = largest_below(bound, false);
+        const float below = largest_below(bound, DType::f32);
         EXPECT_LT(static_cast<double>(below), bound);
         EXPECT_GE(static_cast<double>(std::nextafter(below, infinity)), bound);
-        const float coarse = largest_below(bound, true);
+        const float coarse = largest_below(bound, DType::bf16);
         EXPECT_LT(static_cast<double>(coarse), bound);
         EXPECT_EQ(bfloat16::from_float(coarse).to_float(), coarse);
+        const float half = largest_below(bound, DType::f16);
+        EXPECT_LT(static_cast<double>(half), bound);
+        EXPECT_EQ(float16_value(float16_bits(half)), half);
     }
-    EXPECT_LT(largest_below(0.0, false), 0.0F);
-    EXPECT_EQ(largest_below(0.1, false), std::nextafter(0.1F, 0.0F));  // 0.1F is above 0.1
+    EXPECT_LT(largest_below(0.0, DType::f32), 0.0F);
+    EXPECT_EQ(largest_below(0.0, DType::f16), -0x1p-24F);
+    EXPECT_EQ(largest_below(1.0, DType::f16), 1.0F - 0x1p-11F);
+    EXPECT_EQ(largest_below(-1.0, DType::f16), -1.0F - 0x1p-10F);
+    EXPECT_EQ(largest_below(0.1, DType::f32), std::nextafter(0.1F, 0.0F));  // 0.1F is above 0.1
 }
 
 }  // namespace

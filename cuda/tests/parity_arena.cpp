@@ -27,32 +27,46 @@ StepScalars scalars_of(double step, std::int32_t skip) {
 
 Operand arena(Values values) { return tensor(DType::f32, {kArena}, values); }
 
-void check_adamw(Suite& suite, double step, std::int32_t skip, bool low_precision) {
+void check_adamw(Suite& suite, double step, std::int32_t skip, bool low_precision,
+                 bool half_precision = false) {
     const StepScalars scalars = scalars_of(step, skip);
     suite.check(
         "adamw step " + std::to_string(static_cast<int>(step)) + (skip != 0 ? " skipped" : "") +
-            (low_precision ? " with bf16 copy" : ""),
+            (low_precision ? " with bf16 copy" : "") + (half_precision ? " with fp16 copy" : ""),
         {arena(Values::normal), arena(Values::normal), arena(Values::unit), arena(Values::positive),
          tensor(DType::bf16, {kArena}, Values::zero), raw(kSegments, sizeof(kSegments)),
-         raw(kGroups, sizeof(kGroups)), raw(&scalars, sizeof(scalars))},
-        // bf16 copies may round the other way: 2^-8 of up to 4.
-        low_precision ? Tolerance{8e-3, 1e-5} : Tolerance{4e-6, 1e-6},
+         raw(kGroups, sizeof(kGroups)), raw(&scalars, sizeof(scalars)),
+         tensor(DType::u16, {kArena}, Values::zero), arena(Values::zero)},
+        // Copies may round the other way: 2^-8 (bf16) or 2^-11 (fp16) of up to 4.
+        low_precision    ? Tolerance{8e-3, 1e-5}
+        : half_precision ? Tolerance{1e-3, 1e-6}
+                         : Tolerance{4e-6, 1e-6},
         [=](const KernelTable& k, const KernelContext& c, const Views& v) {
-            const AdamWArguments arguments{v[0].as<float>(),
-                                           v[1].as<const float>(),
-                                           v[2].as<float>(),
-                                           v[3].as<float>(),
-                                           low_precision ? v[4].as<bfloat16>() : nullptr,
-                                           v[5].as<const ArenaSegment>(),
-                                           kCount,
-                                           v[6].as<const AdamWGroup>(),
-                                           v[7].as<const StepScalars>()};
-            return k.adamw(c, arguments);
+            AdamWArguments arguments{v[0].as<float>(),
+                                     v[1].as<const float>(),
+                                     v[2].as<float>(),
+                                     v[3].as<float>(),
+                                     low_precision ? v[4].as<bfloat16>() : nullptr,
+                                     v[5].as<const ArenaSegment>(),
+                                     kCount,
+                                     v[6].as<const AdamWGroup>(),
+                                     v[7].as<const StepScalars>()};
+            if (!half_precision) return k.adamw(c, arguments);
+            // The copy is compared as fp32 numbers, and its bits not at all.
+            TensorView half = v[8];
+            half.dtype = DType::f16;
+            arguments.half_precision = half.as<float16>();
+            KernelStatus status = k.adamw(c, arguments);
+            if (status == kKernelOk) status = k.copy(c, half, v[9]);
+            return status == kKernelOk ? k.fill(c, half, 0.0) : status;
         });
 }
 
-void check_prepare_step(Suite& suite, const std::string& name, double sum) {
-    const StepScalars scalars = scalars_of(4, 0);
+void check_prepare_step(Suite& suite, const std::string& name, double sum, float loss_scale = 0,
+                        std::int32_t clean_steps = 0) {
+    StepScalars scalars = scalars_of(4, 0);
+    scalars.loss_scale = loss_scale;
+    scalars.clean_steps = clean_steps;
     suite.check("prepare_step " + name,
                 {raw(&sum, sizeof(sum)), raw_floats(&scalars, sizeof(scalars))}, kExact,
                 [](const KernelTable& k, const KernelContext& c, const Views& v) {
@@ -75,10 +89,16 @@ void check_arena(Suite& suite) {
     check_prepare_step(suite, "clipped", 400.0);
     check_prepare_step(suite, "infinite", __builtin_inf());
     check_prepare_step(suite, "not a number", __builtin_nan(""));
+    check_prepare_step(suite, "scaled loss", 4e10, 65536);
+    check_prepare_step(suite, "scaled loss, the last clean step", 4e10, 65536, 1999);
+    check_prepare_step(suite, "scaled loss, overflow", __builtin_inf(), 65536, 1500);
+    check_prepare_step(suite, "scaled loss, overflow at the floor", __builtin_nan(""), 1, 3);
+    check_prepare_step(suite, "scaled loss, no further", 4e10, 0x1p127F, 1999);
     check_adamw(suite, 1, 0, false);
     check_adamw(suite, 1000, 0, false);
     check_adamw(suite, 7, 0, true);
     check_adamw(suite, 7, 1, true);
+    check_adamw(suite, 7, 0, false, true);
     if (suite.backend().context().stream == nullptr) return;  // the CPU refuses at the call
     static constexpr ArenaSegment kOverlapping[] = {{0, 100, 0, 0}, {50, 100, 0, 0}};
     suite.check_fault(

@@ -43,6 +43,31 @@ const std::vector<Case>& cases() {
         {.name = "heads of 33", .queries = {70, 9}, .keys = {70, 9}, .head_dim = 33},
         {.name = "heads of 160", .queries = {40}, .keys = {40}, .kv_heads = 1, .head_dim = 160},
         {.name = "negative scale", .queries = {70}, .keys = {70}, .scale = -0.1},
+        // Few queries: keys in chunks.
+        {.name = "decode", .queries = {1}, .keys = {1000}},
+        {.name = "decode, sequences",
+         .queries = {1, 1, 1, 1},
+         .keys = {300, 7, 512, 257},
+         .heads = 3,
+         .kv_heads = 3,
+         .padding = 2},
+        {.name = "decode, a group of eight",
+         .queries = {1, 1},
+         .keys = {70, 530},
+         .heads = 8,
+         .kv_heads = 1,
+         .head_dim = 128},
+        {.name = "decode, many rows a unit", .queries = {8, 3}, .keys = {330, 8}, .heads = 6},
+        {.name = "decode, window", .queries = {3}, .keys = {700}, .window = 90},
+        {.name = "decode, not causal", .queries = {2}, .keys = {300}, .causal = false},
+        {.name = "decode, more queries than keys", .queries = {7, 1}, .keys = {4, 0}},
+        {.name = "decode, heads of 33", .queries = {2}, .keys = {280}, .head_dim = 33},
+        {.name = "decode, heads of 160", .queries = {1}, .keys = {290}, .head_dim = 160},
+        {.name = "decode, slices of one buffer",
+         .queries = {5},
+         .keys = {5},
+         .kv_heads = 4,
+         .fused_qkv = true},
     };
     return all;
 }
@@ -95,12 +120,14 @@ std::string title(const Case& c, DType dtype, const char* kernel) {
     return std::string(kernel) + " " + name_of(dtype) + " " + c.name;
 }
 
-// Weights, and dS, are rounded to bf16 on the tensor cores and nowhere on the CPU: 2^-9 of each of
-// the terms, which are added up with random signs.
+// Weights, and dS, are rounded to bf16 (fp16) on the tensor cores and nowhere on the CPU: 2^-9
+// (2^-12) of each of the terms, which are added up with random signs.
 Tolerance forward_tolerance(DType dtype) {
+    if (dtype == DType::f16) return {2e-3, 1.3e-3};
     return dtype == DType::bf16 ? Tolerance{1.6e-2, 1e-2} : Tolerance{3e-5, 3e-5};
 }
 Tolerance backward_tolerance(DType dtype) {
+    if (dtype == DType::f16) return {2.5e-3, 6.5e-3};
     return dtype == DType::bf16 ? Tolerance{2e-2, 5e-2} : Tolerance{5e-5, 2e-4};
 }
 
@@ -143,7 +170,7 @@ void check_case(Suite& suite, const Case& c, DType dtype) {
 }  // namespace
 
 void check_attention(Suite& suite) {
-    for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
         for (const Case& c : cases()) check_case(suite, c, dtype);
     }
 }

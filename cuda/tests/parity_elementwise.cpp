@@ -4,7 +4,7 @@ namespace tempra::cuda::parity {
 
 namespace {
 
-constexpr DType kComputeDtypes[] = {DType::f32, DType::bf16};
+constexpr DType kComputeDtypes[] = {DType::f32, DType::bf16, DType::f16};
 
 // A length with a partial last pack, and one that is whole.
 constexpr std::int64_t kTail = 1003, kWhole = 4096;
@@ -93,7 +93,7 @@ void check_copies(Suite& suite) {
     const auto copy = [](const KernelTable& t, const KernelContext& c, const Views& v) {
         return t.copy(c, v[0], v[1]);
     };
-    const DType all[] = {DType::f32, DType::bf16, DType::f64,
+    const DType all[] = {DType::f32, DType::bf16, DType::f16,    DType::f64,
                          DType::i64, DType::i32,  DType::boolean};
     for (const DType from : all) {
         for (const DType to : all) {
@@ -118,8 +118,8 @@ void check_copies(Suite& suite) {
 }
 
 void check_fills(Suite& suite) {
-    for (const DType dtype :
-         {DType::f32, DType::bf16, DType::f64, DType::i64, DType::i32, DType::boolean}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16, DType::f64, DType::i64,
+                              DType::i32, DType::boolean}) {
         suite.check(std::string("fill ") + name_of(dtype), {tensor(dtype, {kTail})}, kExact,
                     [](const KernelTable& t, const KernelContext& c, const Views& v) {
                         return t.fill(c, v[0], 3.0);
@@ -130,7 +130,7 @@ void check_fills(Suite& suite) {
                         return t.fill(c, v[0], 1.0);
                     });
     }
-    for (const DType dtype : {DType::f32, DType::bf16, DType::i64, DType::i32}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16, DType::i64, DType::i32}) {
         suite.check(std::string("arange ") + name_of(dtype), {tensor(dtype, {kTail})}, kExact,
                     [](const KernelTable& t, const KernelContext& c, const Views& v) {
                         return t.arange(c, v[0], 2.0, 3.0);

@@ -34,6 +34,7 @@ void write_element(void* to, DType dtype, float value) {
     switch (dtype) {
         case DType::f32: put(value); break;
         case DType::bf16: put(bfloat16::from_float(value)); break;
+        case DType::f16: put(float16::from_float(value)); break;
         case DType::f64: put(static_cast<double>(value)); break;
         case DType::i64: put(static_cast<std::int64_t>(value * 10)); break;
         case DType::i32: put(static_cast<std::int32_t>(value * 10)); break;
@@ -51,6 +52,7 @@ double read_element(const std::byte* from, DType dtype) {
     switch (dtype) {
         case DType::f32: return static_cast<double>(get(0.0F));
         case DType::bf16: return static_cast<double>(get(bfloat16{}).to_float());
+        case DType::f16: return static_cast<double>(get(float16{}).to_float());
         case DType::f64: return get(0.0);
         default: return 0;
     }
@@ -82,6 +84,27 @@ std::string compare(const Operand& want, const std::vector<std::byte>& got, Tole
         first = text;
     }
     return first;
+}
+
+// The same numbers in another floating dtype.
+Operand converted(const Operand& operand, DType from, DType to) {
+    if (operand.view.dtype != from || !operand.view.present()) return operand;
+    Operand result = operand;
+    result.view.dtype = to;
+    const auto step = static_cast<std::size_t>(size_of(from));
+    const auto other = static_cast<std::size_t>(size_of(to));
+    result.bytes.assign(operand.bytes.size() / step * other, std::byte{});
+    for (std::size_t i = 0; i < operand.bytes.size() / step; ++i) {
+        write_element(&result.bytes[i * other], to,
+                      static_cast<float>(read_element(&operand.bytes[i * step], from)));
+    }
+    return result;
+}
+
+bool has_float16(const std::vector<Operand>& operands) {
+    return std::any_of(operands.begin(), operands.end(), [](const Operand& operand) {
+        return operand.view.present() && operand.view.dtype == DType::f16;
+    });
 }
 
 // Device copies of the operands, given back at the end.
@@ -208,9 +231,11 @@ bool Suite::is_wanted(const std::string& name) const {
 void Suite::check(const std::string& name, const std::vector<Operand>& operands,
                   Tolerance tolerance, const Call& call) {
     if (!is_wanted(name)) return;
+    if (has_float16(operands) && backend_.context().stream == nullptr) return;
     std::vector<Operand> host = operands;
     Views views;
     for (Operand& operand : host) {
+        operand = converted(operand, DType::f16, DType::f32);
         views.push_back(operand.view);
         if (operand.view.present()) views.back().data = operand.bytes.data();
     }
@@ -218,6 +243,10 @@ void Suite::check(const std::string& name, const std::vector<Operand>& operands,
     if (status != kKernelOk) {
         report(name, "the CPU's kernel gives status " + std::to_string(status), 0);
         return;
+    }
+    for (std::size_t i = 0; i < host.size(); ++i) {
+        if (operands[i].view.dtype == DType::f16)
+            host[i] = converted(host[i], DType::f32, DType::f16);
     }
     double worst = 0;
     std::string problem;

@@ -70,11 +70,16 @@ inline constexpr Tolerance kExact{};
 inline constexpr Tolerance kFloat{4e-6, 2e-6};
 // Sums of many fp32 numbers in another order.
 inline constexpr Tolerance kFloatSum{2e-5, 2e-5};
-// One unit in the last place of bf16, where the fp32 values before the rounding differ slightly.
+// One unit in the last place of fp16 or bf16, where the fp32 values before the rounding differ
+// slightly.
+inline constexpr Tolerance kFloat16{1.2e-3, 2e-4};
 inline constexpr Tolerance kBfloat16{8e-3, 1e-3};
 
 [[nodiscard]] inline Tolerance tolerance_of(DType dtype, Tolerance single = kFloat) {
-    return dtype == DType::bf16 ? kBfloat16 : single;
+    if (dtype == DType::bf16) return kBfloat16;
+    if (dtype != DType::f16) return single;
+    return {single.relative > kFloat16.relative ? single.relative : kFloat16.relative,
+            single.absolute > kFloat16.absolute ? single.absolute : kFloat16.absolute};
 }
 
 using Views = std::vector<TensorView>;
@@ -86,7 +91,8 @@ class Suite {
     explicit Suite(Backend& backend, std::vector<std::string> only = {})
         : backend_(backend), only_(std::move(only)) {}
 
-    // One line of the table.
+    // One line of the table. fp16 is the device's alone: the CPU computes in fp32 from the same
+    // numbers, and what it gives is rounded; where the CPU stands in for a device nothing is done.
     void check(const std::string& name, const std::vector<Operand>& operands, Tolerance tolerance,
                const Call& call);
     // The call is accepted, and `synchronize` then reports a fault that contains `part`.

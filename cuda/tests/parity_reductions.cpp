@@ -17,6 +17,8 @@ const std::vector<Reduction>& reductions() {
         {"short rows", {5000, 7}, {7, 1}, {5000, 1}},
         {"columns", {1000, 300}, {300, 1}, {1, 300}},
         {"many columns", {64, 9000}, {9000, 1}, {1, 9000}},
+        {"packs of columns", {1000, 320}, {320, 1}, {1, 320}},
+        {"packs of columns and rows", {30, 40, 64}, {2560, 64, 1}, {1, 40, 64}},
         {"middle", {20, 50, 33}, {1650, 33, 1}, {20, 1, 33}},
         {"outer and inner", {20, 50, 33}, {1650, 33, 1}, {1, 50, 1}},
         {"transposed", {200, 300}, {1, 200}, {200, 1}},
@@ -38,8 +40,11 @@ struct Types {
 }  // namespace
 
 void check_reductions(Suite& suite) {
-    constexpr Types kTypes[] = {
-        {DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
+    constexpr Types kTypes[] = {{DType::f32, DType::f32},
+                                {DType::bf16, DType::bf16},
+                                {DType::bf16, DType::f32},
+                                {DType::f16, DType::f16},
+                                {DType::f16, DType::f32}};
     for (const Types types : kTypes) {
         for (const Reduction& r : reductions()) {
             for (int at = 0; at < static_cast<int>(ReduceOp::count_); ++at) {
@@ -87,12 +92,14 @@ void check_integer_reductions(Suite& suite) {
 
 void check_random(Suite& suite) {
     const PhiloxKey key{0x123456789ABCDEFULL, 7, 3, 11};
-    for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
         for (const std::int64_t columns : {1, 7, 768}) {
             const std::string suffix =
                 std::string(" ") + name_of(dtype) + " 33x" + std::to_string(columns);
             const auto matrix = [&](Values values) { return tensor(dtype, {33, columns}, values); };
-            suite.check("random_fill uniform" + suffix, {matrix(Values::zero)}, kExact,
+            // What would round to the bound itself is the fp16 number below it on the device.
+            suite.check("random_fill uniform" + suffix, {matrix(Values::zero)},
+                        dtype == DType::f16 ? kFloat16 : kExact,
                         [key](const KernelTable& k, const KernelContext& c, const Views& v) {
                             return k.random_fill(c, RandomDistribution::uniform, -0.3, 1.7, key,
                                                  v[0]);

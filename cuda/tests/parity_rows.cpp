@@ -13,8 +13,11 @@ constexpr Shape kShapes[] = {{3, 1}, {17, 5}, {600, 768}, {5, 8200}, {3, 50304}}
 struct Types {
     DType data, parameters;
 };
-constexpr Types kTypes[] = {
-    {DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
+constexpr Types kTypes[] = {{DType::f32, DType::f32},
+                            {DType::bf16, DType::bf16},
+                            {DType::bf16, DType::f32},
+                            {DType::f16, DType::f16},
+                            {DType::f16, DType::f32}};
 
 std::string title(const std::string& kernel, Types types, Shape shape) {
     return kernel + " " + name_of(types.data) + "/" + name_of(types.parameters) + " " +
@@ -36,7 +39,9 @@ void check_softmax(Suite& suite, Types types, Shape shape) {
                     });
         suite.check(title(name + "_backward", types, shape),
                     {matrix(Values::unit), matrix(Values::unit), matrix(Values::zero)},
-                    t == DType::bf16 ? Tolerance{1e-2, 2e-2} : Tolerance{2e-5, 5e-4},
+                    t == DType::bf16  ? Tolerance{1e-2, 2e-2}
+                    : t == DType::f16 ? Tolerance{2e-3, 1e-3}
+                                      : Tolerance{2e-5, 5e-4},
                     [=](const KernelTable& k, const KernelContext& c, const Views& v) {
                         return k.softmax_backward(c, v[0], v[1], logarithm, v[2]);
                     });

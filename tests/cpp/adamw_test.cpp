@@ -1,5 +1,6 @@
 // The arena kernels (sum_of_squares, prepare_step, adamw) on every ISA against plain loops in
 // double.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -122,6 +123,44 @@ TEST_P(ArenaKernels, PrepareStepSkipsWhatIsNotFinite) {
     EXPECT_EQ(s.step_count, 5);
     EXPECT_EQ(s.skipped_in_a_row, 0);
     EXPECT_EQ(s.skipped_total, 3);
+}
+
+TEST_P(ArenaKernels, LossScaleIsTakenOutOfGradients) {
+    const double sum = 16.0 * 65536.0 * 65536.0;
+    StepScalars s = scalars_with(0.5F, 1);
+    s.loss_scale = 65536;
+    ASSERT_EQ(table().prepare_step({}, &sum, &s), kKernelOk);
+    EXPECT_FLOAT_EQ(s.gradient_norm, 2);
+    EXPECT_FLOAT_EQ(s.clip_coefficient, 1 / (2 + 1e-6F) / 65536);
+    EXPECT_EQ(s.loss_scale, 65536);
+    EXPECT_EQ(s.clean_steps, 1);
+}
+
+TEST_P(ArenaKernels, LossScaleDoublesAfterCleanStepsAndHalvesOnOverflow) {
+    const double good = 1, bad = static_cast<double>(kInfinity);
+    StepScalars s = scalars_with(1, 0);
+    s.loss_scale = 65536;
+    for (int step = 1; step < 2000; ++step) {
+        ASSERT_EQ(table().prepare_step({}, &good, &s), kKernelOk);
+        ASSERT_EQ(s.loss_scale, 65536) << step;
+    }
+    ASSERT_EQ(table().prepare_step({}, &good, &s), kKernelOk);
+    EXPECT_EQ(s.loss_scale, 2 * 65536);
+    EXPECT_EQ(s.clean_steps, 0);
+    EXPECT_EQ(s.clip_coefficient, 1.0F / 65536) << "of the step that was made";
+    ASSERT_EQ(table().prepare_step({}, &good, &s), kKernelOk);
+    for (int overflow = 1; overflow <= 20; ++overflow) {
+        ASSERT_EQ(table().prepare_step({}, &bad, &s), kKernelOk);
+        EXPECT_EQ(s.loss_scale, std::max(1.0F, std::ldexp(1.0F, 17 - overflow)));
+        EXPECT_EQ(s.skip, 1);
+        EXPECT_EQ(s.clean_steps, 0);
+    }
+    EXPECT_EQ(s.skipped_in_a_row, 20);
+    EXPECT_EQ(s.step_count, 4 + 2001);
+    s = scalars_with(1, 0);
+    ASSERT_EQ(table().prepare_step({}, &bad, &s), kKernelOk);
+    EXPECT_EQ(s.loss_scale, 0) << "off";
+    EXPECT_EQ(s.clean_steps, 0);
 }
 
 const std::vector<AdamWGroup> kGroups = {{1.0F, 0.1F, 0.9F, 0.95F, 1e-8F},

@@ -5,9 +5,9 @@
 // plain views and return a status, never throw. Unless a comment says otherwise:
 //   - views may be strided; sizes were checked by the op layer; outputs do not alias inputs, except
 //     that elementwise kernels allow an output identical to an input (same data, same strides);
-//   - "compute dtype" T is f32 or bf16 on every ISA and also f64 on the baseline table (the op
-//   layer
-//     sends any other dtype to the baseline table);
+//   - "compute dtype" T is f32 or bf16 on every ISA, also f64 on the baseline table (the op layer
+//     sends any other dtype to the baseline table), and also f16 on CUDA, where what is said of
+//     bf16 beside f32 holds of f16 beside f32;
 //   - arithmetic is done in fp32 (f64 for f64) and rounded once, at the store;
 //   - results do not depend on the number of threads; there are no float atomics;
 //   - an absent optional view has `present() == false`.
@@ -183,13 +183,18 @@ struct AdamWGroup {
 struct StepScalars {
     double step_count;  // updates applied so far, including the current one once prepared
     float learning_rate;
-    float gradient_scale;     // multiplies every gradient: 1 / valid tokens, 1 / loss scale
+    float gradient_scale;     // multiplies every gradient: 1 / valid tokens
     float max_gradient_norm;  // 0: no clipping
-    float clip_coefficient;   // written by prepare_step
+    float clip_coefficient;   // written by prepare_step: multiplies every gradient too, and takes
+                              // the loss scale out
     float gradient_norm;      // written by prepare_step, of the scaled gradient
     std::int32_t skip;        // written by prepare_step: not 0 when the norm is not finite
     std::int32_t skipped_in_a_row;
     std::int32_t skipped_total;
+    // What the loss was multiplied by; 0: dynamic loss scaling is off. prepare_step leaves the next
+    // step's (dispatch/loss_scale.h).
+    float loss_scale;
+    std::int32_t clean_steps;  // in a row since the loss scale changed
 };
 
 struct AdamWArguments {
@@ -202,6 +207,7 @@ struct AdamWArguments {
     std::int64_t segment_count;
     const AdamWGroup* groups;
     const StepScalars* scalars;
+    float16* half_precision = nullptr;  // fp16 copy to refresh, or null
 };
 
 struct KernelTable {
@@ -333,8 +339,8 @@ struct KernelTable {
     KernelStatus (*sum_of_squares)(const KernelContext&, const float* data,
                                    const ArenaSegment* segments, std::int64_t segment_count,
                                    double* out) = nullptr;
-    // Turns the sum of squares into norm, clip coefficient and skip flag; advances step_count
-    // unless skipped.
+    // Turns the sum of squares into norm, clip coefficient and skip flag, and chooses the next loss
+    // scale; advances step_count unless skipped.
     KernelStatus (*prepare_step)(const KernelContext&, const double* sum_of_squares,
                                  StepScalars*) = nullptr;
     KernelStatus (*adamw)(const KernelContext&, const AdamWArguments&) = nullptr;

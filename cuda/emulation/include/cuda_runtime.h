@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <tuple>
 
 #include "cuda_runtime_api.h"
+#include "emulated_stream.h"
 
 #define __global__
 #define __device__
@@ -52,15 +54,21 @@ void wait_for_copies(int pending);
 class Launch {
   public:
     Launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream);
-    template <class Body>
-    void run(const Body& body) const {
-        run_threads([](const void* context) { (*static_cast<const Body*>(context))(); }, &body);
+    // Arguments are copied, as a device's are: a launch may run later, and again.
+    template <class Kernel, class... Arguments>
+    void run(const Kernel& kernel, const Arguments&... arguments) const {
+        perform(stream_, [*this, kernel, given = std::tuple<Arguments...>(arguments...)] {
+            const auto body = [&] { std::apply(kernel, given); };
+            using Body = decltype(body);
+            run_threads([](const void* context) { (*static_cast<Body*>(context))(); }, &body);
+        });
     }
 
   private:
     void run_threads(void (*thread)(const void*), const void* context) const;
     dim3 grid_, block_;
     std::size_t shared_bytes_;
+    cudaStream_t stream_;
 };
 
 }  // namespace tempra::cuda::emulation
@@ -114,6 +122,12 @@ inline void sincospif(float x, float* sine, float* cosine) {
     *cosine = static_cast<float>(std::cos(M_PI * static_cast<double>(x)));
 }
 inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }
+// Traps on an address off the word's size, as a device does.
+template <class Word>
+void __stwb(Word* to, Word word) {
+    if (reinterpret_cast<std::uintptr_t>(to) % sizeof(Word) != 0) __builtin_trap();
+    std::memcpy(to, &word, sizeof(Word));
+}
 using std::isfinite;
 using std::isinf;
 using std::isnan;

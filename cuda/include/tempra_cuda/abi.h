@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define TEMPRA_CUDA_ABI_VERSION 1
+#define TEMPRA_CUDA_ABI_VERSION 2
 #define TEMPRA_CUDA_ENTRY_POINT "tempra_cuda_open"
 
 typedef int32_t TempraCudaStatus;
@@ -38,7 +38,8 @@ enum {
     TEMPRA_CUDA_NO_DEVICE = 19,
     TEMPRA_CUDA_BAD_DEVICE_INDEX = 20,
     TEMPRA_CUDA_BAD_ARGUMENT = 21,
-    TEMPRA_CUDA_NO_CODE_FOR_DEVICE = 22
+    TEMPRA_CUDA_NO_CODE_FOR_DEVICE = 22,
+    TEMPRA_CUDA_STREAM_IS_CAPTURED = 23
 };
 
 /* What the host offers; any function may be null. They are called from the thread that called the
@@ -134,6 +135,18 @@ typedef struct TempraCudaLibrary {
     TempraCudaStatus (*event_is_complete)(void* event, int32_t* complete);
     TempraCudaStatus (*event_synchronize)(void* event);
     TempraCudaStatus (*stream_wait)(void* stream, void* event);
+
+    /* Graphs: what is put on the stream between begin and end is recorded and not run, and runs
+     * with every launch, with the same arguments and on the same memory: what varies lies in device
+     * memory. Nothing may wait for a captured stream; such a call fails and the capture goes on.
+     * Blocks allocated or released on the stream meanwhile are the graph's until it is destroyed.
+     * Kernels should have run once before: what they set up is not a part of the graph.
+     * `capture_end` with a null `graph` discards what was recorded. `graph_destroy` waits for the
+     * launches. */
+    TempraCudaStatus (*capture_begin)(void* stream);
+    TempraCudaStatus (*capture_end)(void* stream, void** graph);
+    TempraCudaStatus (*graph_launch)(void* graph, void* stream);
+    TempraCudaStatus (*graph_destroy)(void* graph);
 } TempraCudaLibrary;
 
 /* Checks `abi_version` and the services, and gives the library's functions, which live as long as

@@ -9,6 +9,7 @@
 // results do not depend on their number. Denormals count as zero here: moments of parameters
 // without gradients decay through that range, and the arithmetic would slow down there.
 #include "kernels/arena_chunks.h"
+#include "kernels/convert.h"
 #include "kernels/register.h"
 #include "simd/flush_denormals.h"
 #include "simd/row_loop.h"
@@ -60,6 +61,10 @@ __attribute__((noinline)) void update(const AdamWArguments& a, std::int64_t begi
         store<float>(a.second_moments + i, v, lanes);
         if (a.low_precision != nullptr) store<float>(a.low_precision + i, p, lanes);
     });
+    if (a.half_precision == nullptr) return;  // of devices that compute in it
+    for (std::int64_t i = begin; i < end; ++i) {
+        a.half_precision[i] = convert<float16>(a.parameters[i]);
+    }
 }
 
 KernelStatus adamw(const KernelContext&, const AdamWArguments& arguments) {

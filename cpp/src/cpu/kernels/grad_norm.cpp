@@ -1,11 +1,12 @@
 // sum_of_squares: sum of g^2 over all unfrozen segments of the gradient arena.
-// prepare_step:   norm = sqrt(sum) * gradient_scale,  clip = min(1, max_norm / (norm + 1e-6))
-// (Pascanu et
-//                 al. 2013), skip flag and counters.
+// prepare_step:   norm = sqrt(sum) * gradient_scale / loss_scale,
+//                 clip = min(1, max_norm / (norm + 1e-6)) (Pascanu et al. 2013), divided by the
+//                 loss scale; skip flag, counters, the next loss scale.
 //
 // Bytes: four read per element, nothing written. Squares are added in double: no overflow, no loss,
 // and the loop still waits for memory. Each chunk of 64 Ki elements (arena_chunks.h) leaves one
 // partial sum; they are added in order, so the result does not depend on the number of threads.
+#include "dispatch/loss_scale.h"
 #include "kernels/arena_chunks.h"
 #include "kernels/register.h"
 #include "memory/scratch.h"
@@ -56,9 +57,11 @@ KernelStatus sum_of_squares(const KernelContext&, const float* data, const Arena
 }
 
 KernelStatus prepare_step(const KernelContext&, const double* sum, StepScalars* scalars) {
-    const float norm =
-        static_cast<float>(__builtin_sqrt(*sum) * static_cast<double>(scalars->gradient_scale));
+    const double unscale = inverse_loss_scale(*scalars);
+    const float norm = static_cast<float>(__builtin_sqrt(*sum) *
+                                          (static_cast<double>(scalars->gradient_scale) * unscale));
     scalars->gradient_norm = norm;
+    choose_loss_scale(*scalars, !__builtin_isfinite(norm));
     if (!__builtin_isfinite(norm)) {
         scalars->clip_coefficient = 0.0F;
         scalars->skip = 1;
@@ -71,7 +74,7 @@ KernelStatus prepare_step(const KernelContext&, const double* sum, StepScalars* 
         const float wanted = scalars->max_gradient_norm / (norm + 1e-6F);
         clip = wanted < 1.0F ? wanted : 1.0F;
     }
-    scalars->clip_coefficient = clip;
+    scalars->clip_coefficient = clip * static_cast<float>(unscale);
     scalars->skip = 0;
     scalars->skipped_in_a_row = 0;
     scalars->step_count += 1;

@@ -14,11 +14,21 @@ struct DeviceRadixSort {
     template <class Key, class Value>
     static cudaError_t SortPairs(void* work, std::size_t& work_bytes, const Key* keys,
                                  Key* sorted_keys, const Value* values, Value* sorted_values,
-                                 int count, int first_bit, int end_bit, cudaStream_t) {
+                                 int count, int first_bit, int end_bit, cudaStream_t stream) {
         if (work == nullptr) {
             work_bytes = 256;
             return cudaSuccess;
         }
+        tempra::cuda::emulation::perform(stream, [=] {
+            sort(keys, sorted_keys, values, sorted_values, count, first_bit, end_bit);
+        });
+        return cudaSuccess;
+    }
+
+  private:
+    template <class Key, class Value>
+    static void sort(const Key* keys, Key* sorted_keys, const Value* values, Value* sorted_values,
+                     int count, int first_bit, int end_bit) {
         const tempra::cuda::emulation::DeviceAccess access;
         const Key mask = end_bit >= static_cast<int>(sizeof(Key)) * 8
                              ? static_cast<Key>(~Key{0})
@@ -34,7 +44,6 @@ struct DeviceRadixSort {
             sorted_keys[i] = old_keys[static_cast<std::size_t>(order[i])];
             sorted_values[i] = old_values[static_cast<std::size_t>(order[i])];
         }
-        return cudaSuccess;
     }
 };
 
