@@ -120,6 +120,7 @@ Decoder::~Decoder() = default;
 // Room for what a pass over `tokens` tokens writes, as much as the largest block needs.
 void Decoder::make_room(std::int64_t tokens) {
     Workspace& w = workspace_;
+    const Device device = blocks_[0].output_weight.device();
     if (w.tokens != tokens) {
         std::int64_t width = 0, qkv = 0, mixed = 0, up = 0, hidden = 0;
         for (const DecoderBlock& block : blocks_) {
@@ -130,23 +131,26 @@ void Decoder::make_room(std::int64_t tokens) {
             up = std::max(up, block.down_weight.size(1) * std::ssize(block.up_weights));
         }
         const auto rows = [&](std::int64_t columns) {
-            return empty({tokens, columns}, dtype_, blocks_[0].output_weight.device());
+            return empty({tokens, columns}, dtype_, device);
         };
         w = {};  // what another number of tokens took is given back first
         w.normed = rows(width), w.middle = rows(width), w.x = rows(width);
         w.qkv = rows(qkv), w.mixed = rows(mixed), w.up = rows(up), w.hidden = rows(hidden);
-        w.positions = empty({tokens}, DType::i32);
-        w.offsets_q = empty({2}, DType::i32), w.offsets_k = empty({2}, DType::i32);
         w.tokens = tokens;
     }
+    // Made on the CPU; another device gets copies.
+    const Tensor positions = empty({tokens}, DType::i32);
     for (std::int64_t i = 0; i < tokens; ++i) {
-        w.positions.data_as<std::int32_t>()[i] = static_cast<std::int32_t>(length_ + i);
+        positions.data_as<std::int32_t>()[i] = static_cast<std::int32_t>(length_ + i);
     }
-    auto *queries = w.offsets_q.data_as<std::int32_t>(),
-         *keys = w.offsets_k.data_as<std::int32_t>();
-    queries[0] = keys[0] = 0;
-    queries[1] = static_cast<std::int32_t>(tokens);
-    keys[1] = static_cast<std::int32_t>(length_ + tokens);
+    const auto bounds = [&](std::int64_t rows) {
+        const Tensor offsets = empty({2}, DType::i32);
+        offsets.data_as<std::int32_t>()[0] = 0;
+        offsets.data_as<std::int32_t>()[1] = static_cast<std::int32_t>(rows);
+        return to_device(offsets, device);
+    };
+    w.positions = to_device(positions, device);
+    w.offsets_q = bounds(tokens), w.offsets_k = bounds(length_ + tokens);
 }
 
 // middle = x + attention(norm(x)), keys and values of x appended.
@@ -237,10 +241,12 @@ Tensor Decoder::next_logits(const Tensor& tokens) {
                  "decoder: tokens have shape {}; needs [tokens]", tokens.sizes());
     const GradModeGuard off(false);
     const std::int64_t count = tokens.size(0);
-    Tensor x = embedding(ends_.token_embedding, tokens, dtype_);
+    const Device device = ends_.token_embedding.device();
+    Tensor x = embedding(ends_.token_embedding, to_device(tokens, device), dtype_);
     if (ends_.position_embedding.defined()) {
-        const Tensor positions = arange(static_cast<double>(length_),
-                                        static_cast<double>(length_ + count), 1, DType::i32);
+        const Tensor positions =
+            arange(static_cast<double>(length_), static_cast<double>(length_ + count), 1,
+                   DType::i32, device);
         x = add(x, embedding(ends_.position_embedding, positions, dtype_));
     }
     const Tensor last = narrow(run(x), 0, count - 1, 1);

@@ -112,8 +112,6 @@ struct BinaryNode : PrimitiveNode {
 };
 
 Tensor binary(BinaryOp op, const Tensor& left, const Tensor& right) {
-    TEMPRA_CHECK(DeviceError, left.device() == right.device(), "{}: operands on {} and {}",
-                 name_of(op), left.device(), right.device());
     DType dtype =
         is_logical(op) ? DType::boolean : arithmetic_dtype(promote(left.dtype(), right.dtype()));
     if ((op == BinaryOp::divide || op == BinaryOp::power) && !is_floating(dtype))
@@ -174,7 +172,7 @@ struct ClampNode : PrimitiveNode {
 Tensor scalar_like(const Tensor& like, double value) {
     const bool whole = value == std::nearbyint(value);
     const bool fits = is_floating(like.dtype()) || (whole && like.dtype() != DType::boolean);
-    return full({}, value, fits ? like.dtype() : (whole ? DType::i64 : DType::f32));
+    return full({}, value, fits ? like.dtype() : (whole ? DType::i64 : DType::f32), like.device());
 }
 
 Tensor add(const Tensor& a, const Tensor& b) { return binary(BinaryOp::add, a, b); }

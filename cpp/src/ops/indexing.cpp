@@ -75,9 +75,11 @@ struct ScatterNode : PrimitiveNode {
         Shape steps = Shape::filled(where_to.dimensions(), 1);
         steps[dimension] = where_to.size(dimension);
         const Tensor position =
-            expand(reshape(arange(0, static_cast<double>(where_to.size(dimension)), 1), steps),
+            expand(reshape(arange(0, static_cast<double>(where_to.size(dimension)), 1, DType::i64,
+                                  where_to.device()),
+                           steps),
                    where_to.sizes());
-        const Tensor none = full(edges()[0].sizes, -1.0, DType::i64);
+        const Tensor none = full(edges()[0].sizes, -1.0, DType::i64, where_to.device());
         const Tensor winner = scatter(none, dimension, where_to, contiguous(position));
         return cast(equal(gather(winner, dimension, where_to), position), dtype);
     }

@@ -63,13 +63,13 @@ struct ReduceNode : PrimitiveNode {
         const Tensor moved = permute(x, order);
         const Tensor flat = reshape(moved, {rows, rows == 0 ? 0 : x.numel() / rows});
         const std::int64_t count = flat.size(1);
-        Tensor left = full({rows, 1}, 1.0, x.dtype());
+        Tensor left = full({rows, 1}, 1.0, x.dtype(), x.device());
         std::vector<Tensor> lefts;
         for (std::int64_t i = 0; i < count; ++i) {
             lefts.push_back(left);
             left = multiply(left, narrow(flat, 1, i, 1));
         }
-        Tensor right = full({rows, 1}, 1.0, x.dtype());
+        Tensor right = full({rows, 1}, 1.0, x.dtype(), x.device());
         std::vector<Tensor> others(count);
         for (std::int64_t i = count - 1; i >= 0; --i) {
             others[i] = multiply(lefts[i], right);

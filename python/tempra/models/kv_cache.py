@@ -40,7 +40,7 @@ class KeyValueCache:
 
         Raises ShapeError when there is no room for them or one is outside the vocabulary.
         """
-        logits: NDArray[np.float32] = self._decoder.next_logits(tokens).numpy()
+        logits: NDArray[np.float32] = self._decoder.next_logits(tokens).cpu().numpy()
         return logits
 
     @property
