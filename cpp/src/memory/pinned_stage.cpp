@@ -14,6 +14,15 @@ constexpr std::int64_t kSmallestBuffer = 4096;
 
 }  // namespace
 
+PinnedStage::~PinnedStage() {
+    for (const Buffer& buffer : buffers_) drop(buffer);
+}
+
+void PinnedStage::drop(const Buffer& buffer) {
+    static_cast<void>(library_.event_destroy(buffer.event));
+    static_cast<void>(library_.release_pinned(buffer.block));
+}
+
 TempraCudaStatus PinnedStage::make(std::int64_t bytes, Buffer& out) {
     const std::int64_t wanted = bytes < kSmallestBuffer ? kSmallestBuffer : bytes;
     out.bytes = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(wanted)));
@@ -42,8 +51,7 @@ TempraCudaStatus PinnedStage::take(std::int64_t bytes, Buffer& out, bool& waited
     if (status != TEMPRA_CUDA_OK) return status;
     buffers_.erase(buffers_.begin());
     if (out.bytes >= bytes) return TEMPRA_CUDA_OK;
-    static_cast<void>(library_.event_destroy(out.event));
-    static_cast<void>(library_.release_pinned(out.block));
+    drop(out);
     return make(bytes, out);
 }
 

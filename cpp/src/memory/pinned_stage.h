@@ -13,6 +13,9 @@ namespace tempra {
 class PinnedStage {
   public:
     explicit PinnedStage(const TempraCudaLibrary& library) : library_(library) {}
+    ~PinnedStage();
+    PinnedStage(const PinnedStage&) = delete;
+    PinnedStage& operator=(const PinnedStage&) = delete;
 
     // Copies beyond this size go to the driver as they are, which stages them itself.
     static constexpr std::int64_t kLargestCopy = std::int64_t{4} << 20;
@@ -31,6 +34,7 @@ class PinnedStage {
     // A buffer that is free, at the end of the list; null after a failure.
     [[nodiscard]] TempraCudaStatus take(std::int64_t bytes, Buffer& out, bool& waited);
     [[nodiscard]] TempraCudaStatus make(std::int64_t bytes, Buffer& out);
+    void drop(const Buffer& buffer);
 
     const TempraCudaLibrary& library_;
     std::mutex mutex_;
