@@ -3,16 +3,20 @@
 python benchmarks/decoding.py
 
 Every token reads each weight once, so no decoder is faster than reading those bytes: the limit is
-the best that any of several kernels which only read (sum, maximum, and NumPy's "or" in as many
-threads) makes of an array of as many bytes, taking turns with decoding. Where part of the weights
-stays in the last cache, that of the array does, too. Greedy, weights at random; both rates are the
-best samples'. Of the embedding only the rows that are looked up are read, and they are not counted;
-the output projection is.
+the best that any of several kernels which only read (sum, maximum, NumPy's "or" and, of two parts
+at a time, its inner product, in as many threads) makes of an array of as many bytes, taking turns
+with decoding. Where part of the weights stays in the last cache, that of the array does, too.
+Greedy, weights at random; both rates are the best samples'. Of the embedding only the rows that are
+looked up are read, and they are not counted; the output projection is.
+
+`--contexts`: tokens in the cache before the first is generated; every later one reads their keys
+and values, and these bytes are counted as well. `--rows`: tokens of one pass, as a prompt has.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +29,14 @@ from harness import append_rows, interleave, print_table
 from tempra import _core
 from tempra.benchmark.machine import identity
 from tempra.benchmark.samples import spread
-from tempra.models import GenerationOptions, Transformer, TransformerConfig, generate_tokens
+from tempra.models import (
+    GenerationOptions,
+    KeyValueCache,
+    Transformer,
+    TransformerConfig,
+    generate_tokens,
+)
+from tempra.models.generation import choose_token
 
 TOKENS = 64
 
@@ -34,11 +45,13 @@ def _readers(size: int, threads: int) -> dict[str, Callable[[], object]]:
     """Return kernels that read `size` bytes and do next to nothing with them."""
     weights = _core.ones((size // 4,))
     parts = np.array_split(weights.numpy().view(np.int32), threads)
+    halves = [np.split(part[: len(part) // 2 * 2].view(np.float32), 2) for part in parts]
     pool = ThreadPoolExecutor(threads)
     return {
         "sum": weights.sum,
         "max": weights.max,
         "numpy or": lambda: list(pool.map(np.bitwise_or.reduce, parts)),
+        "numpy dot": lambda: list(pool.map(np.vdot, *zip(*halves, strict=True))),
     }
 
 
@@ -46,36 +59,63 @@ def _repeated(reader: Callable[[], object]) -> Callable[[], object]:
     return lambda: [reader() for _ in range(TOKENS)]
 
 
-def decoding(preset: str, dtype: str, vocabulary: int, threads: int, seconds: float) -> Any:
-    """Measure one model; rate in tokens a second."""
+def _model(preset: str, dtype: str, vocabulary: int) -> Transformer:
     config = TransformerConfig.from_preset(preset, vocabulary, dtype=dtype)
     model = Transformer(config, seed=0)
     model.place_matrices(model.dtype)
     model.eval()
-    size = 2 if dtype == "bf16" else 4
-    read = config.matrix_parameter_count() * size
+    return model
+
+
+def decoding(
+    model: Transformer, context: int, rows: int, threads: int, seconds: float
+) -> dict[str, Any]:
+    """Measure passes of `rows` tokens after `context` in the cache; rates in tokens a second."""
+    config = model.config
+    size = 2 if config.dtype == "bf16" else 4
+    keys_and_values = config.kv_cache_bytes(context)
+    read = config.matrix_parameter_count() * size + keys_and_values
     readers = _readers(read, threads)
+    cache = KeyValueCache(model, context + TOKENS * rows)
     options = GenerationOptions(max_tokens=TOKENS, temperature=0.0)
+    generator = np.random.Generator(np.random.Philox(0))
+
+    def fill() -> None:
+        cache.clear()
+        if context > 0:
+            cache.next_logits([1] * context)
+
+    def decode() -> None:
+        token = 1
+        for _ in range(TOKENS):
+            token = choose_token(cache.next_logits([token] * rows), [token], options, generator)
+
+    def whole() -> None:
+        list(generate_tokens(model, [1], options))
+
+    plain = context == 0 and rows == 1
     samples = interleave(
         {
-            "decode": lambda: list(generate_tokens(model, [1], options)),
+            "decode": whole if plain else decode,
             **{name: _repeated(reader) for name, reader in readers.items()},
         },
         seconds=seconds,
+        before={} if plain else {"decode": fill},
     )
     best = min(samples["decode"])
     fastest = min(readers, key=lambda name: min(samples[name]))
-    limit = TOKENS / min(samples[fastest])
+    limit = TOKENS * rows / min(samples[fastest])
+    rate = TOKENS * rows / best
     return {
-        "case": f"decoding/{preset} {dtype}",
         "unit": "tokens/s",
-        "rate": TOKENS / best,
+        "rate": rate,
         "spread": spread(samples["decode"]),
         "limit": limit,
-        "limit_share": TOKENS / best / limit,
+        "limit_share": rate / limit,
         "limit_reader": fastest,
-        "read_bytes_per_second": read * limit,
-        "weight_bytes": read,
+        "read_bytes_per_second": read * limit / rows,
+        "weight_bytes": read - keys_and_values,
+        "cache_bytes": keys_and_values,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         **identity(threads),
     }
@@ -85,17 +125,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=["small"])
     parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16"])
+    parser.add_argument("--contexts", nargs="+", type=int, default=[0])
+    parser.add_argument("--rows", nargs="+", type=int, default=[1])
     parser.add_argument("--vocabulary", type=int, default=8192)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each model")
     parser.add_argument("--output", type=Path, default=None, help="JSON lines are appended here")
     options = parser.parse_args()
     _core.set_num_threads(options.threads)
-    rows = [
-        decoding(preset, dtype, options.vocabulary, options.threads, options.seconds)
-        for preset in options.presets
-        for dtype in options.dtypes
-    ]
+    rows = []
+    for preset in options.presets:
+        for dtype in options.dtypes:
+            model = _model(preset, dtype, options.vocabulary)
+            for context, count in itertools.product(options.contexts, options.rows):
+                case = f"decoding/{preset} {dtype}"
+                case += f" after {context}" if context else ""
+                case += f" by {count}" if count > 1 else ""
+                row = decoding(model, context, count, options.threads, options.seconds)
+                rows.append({"case": case, **row})
     columns = {"case": "case", "unit": "unit", "rate": "rate", "spread": "spread"}
     columns |= {
         "limit": "limit",

@@ -16,21 +16,37 @@ def interleave(
     *,
     seconds: float = 2.0,
     least_samples: int = 5,
+    least_seconds: float = 0.2,
+    before: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, list[float]]:
-    """Time the candidates in turn, after a warm-up of each, until all are steady or time is up."""
-    for run in candidates.values():
+    """Time the candidates in turn, after a warm-up of each, until all are steady or time is up.
+
+    Samples of under `least_seconds` together are not called steady: five products of half a
+    millisecond fit into the time in which another process, or the host of a virtual machine, keeps
+    one processor, and then agree on half of the rate.
+    `before`: what to do, untimed, before each run of a candidate.
+    """
+    prepare = before or {}
+    for name, run in candidates.items():
+        prepare.get(name, _nothing)()
         run()
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     started = time.perf_counter()
     while True:
         for name, run in candidates.items():
+            prepare.get(name, _nothing)()
             start = time.perf_counter()
             run()
             samples[name].append(time.perf_counter() - start)
         counts = len(next(iter(samples.values())))
         steady = all(spread(times) < 0.01 for times in samples.values())
-        if counts >= least_samples and (steady or time.perf_counter() - started > seconds):
+        passed = time.perf_counter() - started
+        if counts >= least_samples and (passed > seconds or (steady and passed > least_seconds)):
             return samples
+
+
+def _nothing() -> None:
+    pass
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU, offline: builds the CUDA library for that GPU, runs its tests and
-# the parity suite against the CPU's kernels, the memory and race checkers where there are any, and
-# times a GPT-2 124M step's kernels beside PyTorch's step. At most 10 minutes on 16 cores.
+# the parity suite against the CPU's kernels, the tests of tensors and training on the device, the
+# memory and race checkers where there are any, and times a GPT-2 124M step's kernels, the whole step
+# and PyTorch's. At most 10 minutes on 16 cores.
 # Needs nvcc 12.8 or newer, CMake, Ninja, a C++20 compiler and libcublasLt.so.13 (in the toolkit, or
 # from PyPI's nvidia-cublas beside PyTorch); the unit tests are run where GoogleTest is found, the
-# peer where python3 has PyTorch.
+# peer where python3 has PyTorch, tensors and whole steps where it has pybind11, pytest and pydantic.
+# What python3 lacks of these is taken from build/gpu-wheels if that is there:
+#   pip download -d build/gpu-wheels --only-binary=:all: --python-version 3.12 pydantic
 #
 #   benchmarks/run_on_gpu.sh [RESULTS]     RESULTS: a folder for logs (build/gpu-results)
 #
@@ -30,12 +33,30 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DTEMPRA_BUILD_CUDA=O
     ${TEMPRA_CUDA_ARCHITECTURES:+-DTEMPRA_CUDA_ARCHITECTURES="$TEMPRA_CUDA_ARCHITECTURES"} \
     > "$results/configure.log" 2>&1 || { tail -n 20 "$results/configure.log"; exit 1; }
 grep "tempra_cuda: " "$results/configure.log"
+# The Python module of the same build; the CPU's kernels are the baseline's, which compile fast.
+packages=$PWD/$build/packages
+mkdir -p "$packages"
+if [[ -d build/gpu-wheels ]]; then
+    python3 -m pip install -q --no-index --find-links build/gpu-wheels --target "$packages" \
+        --upgrade pydantic > "$results/pip.log" 2>&1 || { tail -n 3 "$results/pip.log"; exit 1; }
+fi
+export PYTHONPATH=$packages${PYTHONPATH:+:$PYTHONPATH}
+python_core=()
+if python3 -c "import pybind11, pytest, hypothesis, pydantic, numpy" 2> "$results/python.log"; then
+    cmake -S . -B "$build" -DTEMPRA_BUILD_PYTHON=ON -DPython_EXECUTABLE="$(command -v python3)" \
+        -Dpybind11_DIR="$(python3 -m pybind11 --cmakedir)" > "$results/configure-python.log" 2>&1 ||
+        { tail -n 20 "$results/configure-python.log"; exit 1; }
+    python_core=(_core)
+else
+    echo "$(tail -n 1 "$results/python.log"): tensors and whole steps are not run"
+fi
 unit_tests=()
 if grep -q "unit tests on" "$results/configure.log"; then
     unit_tests=(attention_shape_test caching_allocator_test element_nest_test gemm_plan_test
                 graph_test launch_shape_test library_test)
 fi
-cmake --build "$build" --target tempra_cuda parity kernel_timings "${unit_tests[@]}" > "$results/build.log" 2>&1 ||
+cmake --build "$build" --target tempra_cuda parity kernel_timings "${unit_tests[@]}" \
+    "${python_core[@]}" > "$results/build.log" 2>&1 ||
     { tail -n 40 "$results/build.log"; exit 1; }
 library=$PWD/$build/cuda/libtempra_cuda.so
 echo "built in $((SECONDS - started)) s, $(stat -c %s "$library") bytes"
@@ -73,12 +94,29 @@ fi
 grep MISMATCH "$results/parity.txt" || true
 tail -n 1 "$results/parity.txt"
 
+# Tensors and training: the Python tests, on the device instead of the emulated one.
+if ((${#python_core[@]})); then
+    cp -r python/tempra "$packages/"
+    rm -f "$packages"/tempra/_core*.so  # of an editable install
+    cp "$build"/bindings/_core*.so "$packages/tempra/"
+    export TEMPRA_CUDA_LIBRARY=$library
+    timeout 120 python3 -m pytest -q -p no:cacheprovider --device cuda -m "cuda or any_cuda" \
+        tests/python/test_cuda.py tests/python/test_cuda_*.py > "$results/pytest.txt" 2>&1 || status=$?
+    grep "^FAILED" "$results/pytest.txt" | head -n 20 || true
+    tail -n 1 "$results/pytest.txt"
+fi
+
 # Timings before the checkers, so that an overrun costs the least.
 timings=$build/cuda/tests/kernel_timings
-timeout 120 "$timings" "$library" 16 > "$results/kernels.jsonl" || status=$?
+timeout 75 "$timings" "$library" 16 > "$results/kernels.jsonl" || status=$?
 tail -n 1 "$results/kernels.jsonl"
+if ((${#python_core[@]})); then
+    timeout 60 python3 benchmarks/gpu_step.py --sequences 16 > "$results/step.jsonl" \
+        2> "$results/step.log" || { tail -n 5 "$results/step.log"; status=1; }
+    cat "$results/step.jsonl"
+fi
 if python3 -c "import torch" 2> "$results/torch.log"; then
-    timeout 200 python3 benchmarks/gpu_peer.py --sequences 16 > "$results/torch.jsonl" \
+    timeout 100 python3 benchmarks/gpu_peer.py --sequences 16 > "$results/torch.jsonl" \
         2> "$results/torch.log" || { tail -n 5 "$results/torch.log"; status=1; }
     cat "$results/torch.jsonl"
 else
@@ -88,7 +126,7 @@ fi
 # Kernels with shared memory or scratch memory, each kind once: all cases take too long.
 if command -v compute-sanitizer > "$results/sanitizer.path"; then
     for tool in memcheck racecheck; do
-        timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 9 "$parity" "$library" \
+        timeout 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$parity" "$library" \
             "attention bf16 packed" "attention_backward bf16 heads of 128" "attention f32 dropout" \
             "attention_backward f32 packed" "gemm bf16*bf16=bf16 72x136x200" "softmax f32/f32 17x5" \
             "layer_norm_backward bf16/f32 600x768" "linear_cross_entropy bf16/f32 chunks" \

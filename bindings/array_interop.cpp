@@ -6,7 +6,6 @@
 #include <memory>
 #include <string>
 
-#include "dlpack.h"
 #include "tempra/autograd.h"
 #include "tempra/error.h"
 #include "tempra/ops/layout.h"
@@ -55,16 +54,6 @@ py::dtype dtype_to_numpy(DType dtype) {
     throw DtypeError(format("numpy: dtype {} has no NumPy dtype", dtype));
 }
 
-// As views into the middle of packed records are not.
-void check_aligned(const void* data, const Shape& sizes, DType dtype, const char* operation) {
-    const auto offset =
-        reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(size_of(dtype));
-    TEMPRA_CHECK(ShapeError, sizes.numel() == 0 || offset == 0,
-                 "{}: the numbers do not lie at multiples of their size in memory; pass a copy, "
-                 "such as numpy.array(...)",
-                 operation);
-}
-
 // Gives up a Python reference from whichever thread drops the last tensor.
 std::function<void()> release_later(py::object object) {
     PyObject* held = object.release().ptr();
@@ -76,6 +65,15 @@ std::function<void()> release_later(py::object object) {
 }
 
 }  // namespace
+
+void check_aligned(const void* data, const Shape& sizes, DType dtype, const char* operation) {
+    const auto offset =
+        reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(size_of(dtype));
+    TEMPRA_CHECK(ShapeError, sizes.numel() == 0 || offset == 0,
+                 "{}: the numbers do not lie at multiples of their size in memory; pass a copy, "
+                 "such as numpy.array(...)",
+                 operation);
+}
 
 Tensor from_numpy(const py::object& object) {
     if (!py::isinstance<py::array>(object)) {
@@ -121,6 +119,10 @@ Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
 }
 
 py::object to_numpy(const Tensor& tensor) {
+    TEMPRA_CHECK(
+        DeviceError, tensor.device().type == DeviceType::cpu,
+        "numpy: the tensor is on {}, where NumPy cannot read it; copy it with .cpu() first",
+        tensor.device());
     const py::dtype dtype = dtype_to_numpy(tensor.dtype());
     std::vector<py::ssize_t> sizes;
     std::vector<py::ssize_t> strides;
@@ -136,101 +138,6 @@ py::object to_numpy(const Tensor& tensor) {
         py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     }
     return array;
-}
-
-namespace {
-
-struct DLPackName {
-    DType dtype;
-    DLDataTypeCode code;
-    int bits;
-};
-constexpr DLPackName kDLPackNames[] = {{DType::f32, kDLFloat, 32}, {DType::f16, kDLFloat, 16},
-                                       {DType::f64, kDLFloat, 64}, {DType::bf16, kDLBfloat, 16},
-                                       {DType::i64, kDLInt, 64},   {DType::i32, kDLInt, 32},
-                                       {DType::u32, kDLUInt, 32},  {DType::u16, kDLUInt, 16},
-                                       {DType::u8, kDLUInt, 8},    {DType::boolean, kDLBool, 8}};
-
-struct ExportedTensor {
-    DLManagedTensor managed{};
-    Tensor tensor;
-    std::int64_t sizes[kMaxDimensions] = {};
-    std::int64_t strides[kMaxDimensions] = {};
-};
-
-}  // namespace
-
-Tensor from_dlpack(const py::object& object) {
-    py::object provided = object;
-    if (!PyCapsule_CheckExact(object.ptr())) {
-        if (!py::hasattr(object, "__dlpack__")) {
-            throw py::type_error("from_dlpack: needs an object with __dlpack__, got " +
-                                 py::type::of(object).attr("__name__").cast<std::string>());
-        }
-        provided = object.attr("__dlpack__")();
-    }
-    auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(provided.ptr(), "dltensor"));
-    if (managed == nullptr) throw py::error_already_set();
-    const DLTensor& from = managed->dl_tensor;
-    TEMPRA_CHECK(
-        DeviceError, from.device.device_type == kDLCPU,
-        "from_dlpack: the tensor is on DLPack device type {}; only CPU memory is supported",
-        static_cast<int>(from.device.device_type));
-    const DLPackName* name = nullptr;
-    for (const DLPackName& entry : kDLPackNames) {
-        if (from.dtype.code == entry.code && from.dtype.bits == entry.bits &&
-            from.dtype.lanes == 1) {
-            name = &entry;
-        }
-    }
-    TEMPRA_CHECK(DtypeError, name != nullptr,
-                 "from_dlpack: type code {} with {} bits is not supported",
-                 static_cast<int>(from.dtype.code), static_cast<int>(from.dtype.bits));
-    const Shape sizes(std::span(from.shape, static_cast<size_t>(from.ndim)));
-    Strides strides = contiguous_strides(sizes);
-    for (int i = 0; from.strides != nullptr && i < from.ndim; ++i) {
-        TEMPRA_CHECK(ShapeError, from.strides[i] >= 0,
-                     "from_dlpack: negative strides are not supported");
-        strides[i] = from.strides[i];
-    }
-    char* data = static_cast<char*>(from.data) + from.byte_offset;
-    check_aligned(data, sizes, name->dtype, "from_dlpack");
-    PyCapsule_SetName(provided.ptr(), "used_dltensor");
-    return from_memory(data, sizes, strides, name->dtype, [managed] {
-        if (managed->deleter != nullptr) managed->deleter(managed);
-    });
-}
-
-py::capsule to_dlpack(const Tensor& tensor) {
-    auto exported = std::make_unique<ExportedTensor>();
-    exported->tensor = tensor;
-    DLTensor& to = exported->managed.dl_tensor;
-    for (int i = 0; i < tensor.dimensions(); ++i) {
-        exported->sizes[i] = tensor.sizes()[i];
-        exported->strides[i] = tensor.strides()[i];
-    }
-    to.data = tensor.data();
-    to.device = {kDLCPU, 0};
-    to.ndim = tensor.dimensions();
-    to.shape = exported->sizes;
-    to.strides = exported->strides;
-    to.byte_offset = 0;
-    for (const DLPackName& entry : kDLPackNames) {
-        if (entry.dtype == tensor.dtype()) {
-            to.dtype = {static_cast<std::uint8_t>(entry.code),
-                        static_cast<std::uint8_t>(entry.bits), 1};
-        }
-    }
-    exported->managed.manager_ctx = exported.get();
-    exported->managed.deleter = [](DLManagedTensor* self) {
-        delete static_cast<ExportedTensor*>(self->manager_ctx);
-    };
-    return py::capsule(&exported.release()->managed, "dltensor", [](PyObject* capsule) {
-        // A consumer renames the capsule and takes over; otherwise it is ours to free.
-        if (PyCapsule_IsValid(capsule, "dltensor") == 0) return;
-        auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
-        managed->deleter(managed);
-    });
 }
 
 }  // namespace tempra::python

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <optional>
+#include <utility>
 
 #include "tempra/tensor.h"
 
@@ -11,14 +12,21 @@ namespace tempra::python {
 
 namespace py = pybind11;
 
+// ShapeError, naming `operation`, where numbers do not lie at multiples of their size, as views
+// into the middle of packed records do not.
+void check_aligned(const void* data, const Shape& sizes, DType dtype, const char* operation);
+
 // Shares the array's memory and keeps the array alive.
 [[nodiscard]] Tensor from_numpy(const py::object& array);
 // A copy of numbers, nested lists, an array or a tensor; Python floats become f32.
 [[nodiscard]] Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype);
-// Shares the tensor's memory and keeps it alive; TypeError for bf16 without ml_dtypes.
+// Shares the tensor's memory and keeps it alive; TypeError for bf16 without ml_dtypes, DeviceError
+// for a tensor that is not on the CPU.
 [[nodiscard]] py::object to_numpy(const Tensor& tensor);
 // Consumes the capsule of `object.__dlpack__()`.
 [[nodiscard]] Tensor from_dlpack(const py::object& object);
-[[nodiscard]] py::capsule to_dlpack(const Tensor& tensor);
+// `stream`: the consumer's CUDA stream, by number, as __dlpack__ takes it.
+[[nodiscard]] py::capsule to_dlpack(const Tensor& tensor, const py::object& stream);
+[[nodiscard]] std::pair<int, int> dlpack_device(const Tensor& tensor);
 
 }  // namespace tempra::python

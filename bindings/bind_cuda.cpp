@@ -1,10 +1,82 @@
 // What there is of CUDA.
 #include "bindings.h"
+#include "tempra/cuda.h"
+#include "tempra/error.h"
 #include "tempra/runtime.h"
 
 namespace tempra::python {
 
+Device device_of_name(const std::string& name) {
+    const Device device = device_from_name(name);
+    if (device.type == DeviceType::cuda && cuda_library_path().empty()) {
+        py::module_::import("tempra.cuda").attr("find_library")();
+    }
+    return device;
+}
+
+namespace {
+
+int cuda_index(const std::string& name) {
+    const Device device = device_of_name(name);
+    TEMPRA_CHECK(DeviceError, device.type == DeviceType::cuda,
+                 "device {} has no CUDA memory; give cuda or cuda:N", name);
+    return device.index;
+}
+
+void bind_memory(py::module_& module) {
+    const auto device = py::arg("device") = "cuda";
+    module.def(
+        "cuda_memory",
+        [](const std::string& name) {
+            const CudaMemory memory = cuda_memory(cuda_index(name));
+            py::dict result;
+            result["bytes_requested"] = memory.bytes_requested;
+            result["bytes_in_use"] = memory.bytes_in_use;
+            result["peak_bytes_in_use"] = memory.peak_bytes_in_use;
+            result["bytes_reserved"] = memory.bytes_reserved;
+            result["peak_bytes_reserved"] = memory.peak_bytes_reserved;
+            result["largest_free_block"] = memory.largest_free_block;
+            result["allocations"] = memory.allocations;
+            result["fragmentation"] = memory.fragmentation;
+            return result;
+        },
+        device, "Bytes held on a device by tensors and kernels, now and at the peak.");
+    module.def(
+        "reset_peak_cuda_memory",
+        [](const std::string& name) { reset_peak_cuda_memory(cuda_index(name)); }, device,
+        "Starts a new measurement of the peak.");
+    module.def(
+        "release_free_cuda_memory",
+        [](const std::string& name) { release_free_cuda_memory(cuda_index(name)); }, device,
+        "Returns cached free blocks to the driver.");
+    module.def(
+        "synchronize_cuda",
+        [](const std::string& name) {
+            const int index = cuda_index(name);
+            const py::gil_scoped_release release;
+            synchronize_cuda(index);
+        },
+        device, "Waits for a device, and raises what its kernels found out.");
+    module.def(
+        "cuda_traffic",
+        [] {
+            const CudaTraffic traffic = cuda_traffic();
+            py::dict result;
+            result["waits"] = traffic.waits;
+            result["held_back"] = traffic.held_back;
+            result["copies_to_host"] = traffic.copies_to_host;
+            result["copies_to_device"] = traffic.copies_to_device;
+            result["bytes_to_host"] = traffic.bytes_to_host;
+            result["bytes_to_device"] = traffic.bytes_to_device;
+            return result;
+        },
+        "How often the host waited for a device, and what was copied between them.");
+}
+
+}  // namespace
+
 void bind_cuda(py::module_& module) {
+    bind_memory(module);
     py::class_<CudaDevice>(module, "CudaDevice", "A CUDA device as its driver describes it.")
         .def_readonly("name", &CudaDevice::name)
         .def_readonly("compute_major", &CudaDevice::compute_major)
@@ -26,8 +98,14 @@ void bind_cuda(py::module_& module) {
                "The CUDA library's file; empty before it is loaded.");
     module.def("set_cuda_library_path", &set_cuda_library_path, py::arg("path"),
                "Says where libtempra_cuda.so is.");
-    module.def("check_device", &check_device, py::arg("name"),
-               "Raises DeviceError, with the reason, unless tensors can be computed there.");
+    module.def(
+        "check_device",
+        [](const std::string& name) {
+            static_cast<void>(device_of_name(name));
+            check_device(name);
+        },
+        py::arg("name"),
+        "Raises DeviceError, with the reason, unless tensors can be computed there.");
 }
 
 }  // namespace tempra::python

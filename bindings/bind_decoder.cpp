@@ -1,9 +1,12 @@
 // Decoding with a key/value cache.
+#include <algorithm>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
 #include "bindings.h"
 #include "tempra/fused/decoder.h"
+#include "tempra/ops/creation.h"
 
 namespace tempra::python {
 
@@ -47,6 +50,17 @@ DecoderBlock block_of(std::int64_t heads, std::int64_t kv_heads, const DecoderNo
     return block;
 }
 
+DecoderEnds ends_of(const Tensor& token_embedding, const OptionalTensor& position_embedding,
+                    const DecoderNorm& norm, const Tensor& head_weight) {
+    return {token_embedding, position_embedding.value_or(Tensor()), norm, head_weight};
+}
+
+Tensor next_logits(Decoder& decoder, const std::vector<std::int32_t>& tokens) {
+    const Tensor ids = empty({std::ssize(tokens)}, DType::i32);
+    std::copy(tokens.begin(), tokens.end(), ids.data_as<std::int32_t>());
+    return decoder.next_logits(ids);
+}
+
 }  // namespace
 
 void bind_decoder(py::module_& module) {
@@ -60,11 +74,17 @@ void bind_decoder(py::module_& module) {
              py::arg("qkv_biases"), py::arg("output_weight"), py::arg("output_bias"),
              py::arg("rotary"), py::arg("up_weights"), py::arg("up_biases"), py::arg("activation"),
              py::arg("down_weight"), py::arg("down_bias"));
+    py::class_<DecoderEnds>(module, "DecoderEnds",
+                            "A transformer's parameters before and after its blocks.")
+        .def(py::init(&ends_of), py::kw_only(), py::arg("token_embedding"),
+             py::arg("position_embedding"), py::arg("norm"), py::arg("head_weight"));
     py::class_<Decoder>(module, "Decoder", "One sequence in progress: blocks and what they keep.")
-        .def(py::init<std::vector<DecoderBlock>, std::int64_t, DType>(), py::arg("blocks"),
-             py::arg("capacity"), py::arg("dtype"))
+        .def(py::init<std::vector<DecoderBlock>, std::int64_t, DType, DecoderEnds>(),
+             py::arg("blocks"), py::arg("capacity"), py::arg("dtype"), py::arg("ends"))
         .def("run", &Decoder::run, py::arg("x"), ReleaseGil(),
              "Read further tokens: [tokens, width] -> [tokens, width].")
+        .def("next_logits", &next_logits, py::arg("tokens"), ReleaseGil(),
+             "Read further tokens; logits [vocabulary] after the last, in f32.")
         .def("clear", &Decoder::clear, "Forget all tokens; the memory is kept.")
         .def_property_readonly("length", &Decoder::length)
         .def_property_readonly("capacity", &Decoder::capacity);

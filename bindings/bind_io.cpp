@@ -104,9 +104,9 @@ py::tuple write_safetensors(const py::object& path, const std::map<std::string, 
     const std::string name = to_path(path);
     std::vector<io::SafetensorsInput> inputs;
     for (const auto& [tensor_name, tensor] : tensors) {
-        // Made contiguous one at a time, as each is written.
+        // Made contiguous, and brought from a device, one at a time, as each is written.
         const auto produce = [source = tensor.detach()](const io::ByteSink& sink) {
-            const Tensor whole = contiguous(source);
+            const Tensor whole = to_device(contiguous(source), {});
             sink(whole.data(), whole.bytes());
         };
         inputs.push_back({tensor_name, tensor.dtype(), tensor.sizes(), nullptr, produce});

@@ -1,6 +1,7 @@
 // Primitive operations: creation, layout, indexing, matrix products, rows, ordering.
 #include "array_interop.h"
 #include "bindings.h"
+#include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/indexing.h"
 #include "tempra/ops/layout.h"
@@ -24,33 +25,53 @@ Tensor rms_norm_optional(const Tensor& x, const std::optional<Tensor>& weight, d
 
 void bind_creation(py::module_& module) {
     const auto dtype = py::arg("dtype") = DType::f32;
+    const auto device = py::arg("device") = "cpu";
     module.def(
-        "empty", [](const py::object& shape, DType type) { return empty(to_shape(shape), type); },
-        py::arg("shape"), dtype, "Uninitialised tensor.");
+        "empty",
+        [](const py::object& shape, DType type, const std::string& place) {
+            return empty(to_shape(shape), type, device_of_name(place));
+        },
+        py::arg("shape"), dtype, device, "Uninitialised tensor.");
     module.def(
-        "zeros", [](const py::object& shape, DType type) { return zeros(to_shape(shape), type); },
-        py::arg("shape"), dtype, "Tensor of zeros.");
+        "zeros",
+        [](const py::object& shape, DType type, const std::string& place) {
+            return zeros(to_shape(shape), type, device_of_name(place));
+        },
+        py::arg("shape"), dtype, device, "Tensor of zeros.");
     module.def(
-        "ones", [](const py::object& shape, DType type) { return full(to_shape(shape), 1, type); },
-        py::arg("shape"), dtype, "Tensor of ones.");
+        "ones",
+        [](const py::object& shape, DType type, const std::string& place) {
+            return full(to_shape(shape), 1, type, device_of_name(place));
+        },
+        py::arg("shape"), dtype, device, "Tensor of ones.");
     module.def(
         "full",
-        [](const py::object& shape, double value, DType type) {
-            return full(to_shape(shape), value, type);
+        [](const py::object& shape, double value, DType type, const std::string& place) {
+            return full(to_shape(shape), value, type, device_of_name(place));
         },
-        py::arg("shape"), py::arg("value"), dtype, "Tensor filled with one value.");
+        py::arg("shape"), py::arg("value"), dtype, device, "Tensor filled with one value.");
     module.def(
         "arange",
-        [](double start, std::optional<double> stop, double step, DType type) {
-            return stop ? arange(start, *stop, step, type) : arange(0, start, step, type);
+        [](double start, std::optional<double> stop, double step, DType type,
+           const std::string& place) {
+            const Device on = device_of_name(place);
+            return stop ? arange(start, *stop, step, type, on) : arange(0, start, step, type, on);
         },
         py::arg("start"), py::arg("stop") = py::none(), py::arg("step") = 1.0,
-        py::arg("dtype") = DType::i64, "start, start + step, ... below stop.");
-    module.def("tensor", &tensor_from_data, py::arg("data"), py::arg("dtype") = py::none(),
-               "Copy of numbers, nested lists or an array; Python floats become f32.");
+        py::arg("dtype") = DType::i64, device, "start, start + step, ... below stop.");
+    module.def(
+        "tensor",
+        [](const py::object& data, std::optional<DType> type, const std::string& place) {
+            const Device on = device_of_name(place);
+            const GradModeGuard off(false);
+            return to_device(tensor_from_data(data, type), on);
+        },
+        py::arg("data"), py::arg("dtype") = py::none(), device,
+        "Copy of numbers, nested lists or an array; Python floats become f32.");
     module.def("empty_like", &empty_like, py::arg("x"),
-               "Uninitialised tensor of the same shape and dtype.");
-    module.def("zeros_like", &zeros_like, py::arg("x"), "Zeros of the same shape and dtype.");
+               "Uninitialised tensor of the same shape, dtype and device.");
+    module.def("zeros_like", &zeros_like, py::arg("x"),
+               "Zeros of the same shape, dtype and device.");
 }
 
 void bind_layout(py::module_& module) {

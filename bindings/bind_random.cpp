@@ -55,20 +55,23 @@ void bind_random(py::module_& module) {
     bind_generator(module);
     const auto generator = py::arg("generator").none(true) = static_cast<Generator*>(nullptr);
     const auto dtype = py::arg("dtype") = DType::f32;
+    const auto device = py::arg("device") = "cpu";
     module.def(
         "uniform",
-        [](const py::object& shape, double low, double high, DType type, Generator* source) {
-            return uniform(to_shape(shape), low, high, type, source);
+        [](const py::object& shape, double low, double high, DType type, Generator* source,
+           const std::string& place) {
+            return uniform(to_shape(shape), low, high, type, source, device_of_name(place));
         },
         py::arg("shape"), py::arg("low") = 0.0, py::arg("high") = 1.0, py::kw_only(), dtype,
-        generator, "Tensor of uniform numbers in [low, high).");
+        generator, device, "Tensor of uniform numbers in [low, high).");
     module.def(
         "normal",
-        [](const py::object& shape, double mean, double deviation, DType type, Generator* source) {
-            return normal(to_shape(shape), mean, deviation, type, source);
+        [](const py::object& shape, double mean, double deviation, DType type, Generator* source,
+           const std::string& place) {
+            return normal(to_shape(shape), mean, deviation, type, source, device_of_name(place));
         },
         py::arg("shape"), py::arg("mean") = 0.0, py::arg("standard_deviation") = 1.0, py::kw_only(),
-        dtype, generator, "Tensor of normally distributed numbers.");
+        dtype, generator, device, "Tensor of normally distributed numbers.");
     module.def(
         "uniform_",
         [](const Tensor& x, double low, double high, Generator* source) {

@@ -149,7 +149,8 @@ void bind_attributes(py::class_<Tensor>& tensor) {
                  if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
                  TEMPRA_CHECK(ShapeError, x.numel() == 1,
                               "item: needs exactly one element, got shape {}", x.sizes());
-                 return py::int_(cast(x, DType::i64).data_as<std::int64_t>()[0]);
+                 const Tensor here = to_device(x.detach(), {});
+                 return py::int_(cast(here, DType::i64).data_as<std::int64_t>()[0]);
              })
         .def("__len__",
              [](const Tensor& x) {
@@ -165,6 +166,16 @@ void bind_attributes(py::class_<Tensor>& tensor) {
         py::is_method(tensor));
 }
 
+// `name` is that of a device, or of a dtype, as in x.to("bf16").
+Tensor to_named(const Tensor& x, const std::string& name, const std::optional<DType>& dtype) {
+    if (name != "cpu" && !name.starts_with("cuda")) return cast(x, dtype_of_name(name));
+    const Device device = device_of_name(name);
+    // The fewer bytes travel.
+    const DType wanted = dtype.value_or(x.dtype());
+    if (size_of(wanted) > size_of(x.dtype())) return cast(to_device(x, device), wanted);
+    return to_device(cast(x, wanted), device);
+}
+
 void bind_conversions(py::class_<Tensor>& tensor) {
     tensor.def("numpy", &to_numpy, "NumPy array that shares this tensor's memory.")
         .def(
@@ -176,14 +187,18 @@ void bind_conversions(py::class_<Tensor>& tensor) {
             py::arg("dtype") = py::none(), py::arg("copy") = py::none())
         .def("tolist",
              [](const Tensor& x) {
-                 return to_numpy(x.dtype() == DType::bf16 ? cast(x, DType::f32) : x)
+                 const Tensor here = to_device(x.detach(), {});
+                 return to_numpy(x.dtype() == DType::bf16 ? cast(here, DType::f32) : here)
                      .attr("tolist")();
              })
-        .def("__dlpack__",
-             [](const Tensor& x, const py::kwargs& /*stream, max_version, ...*/) {
-                 return to_dlpack(x);
-             })
-        .def("__dlpack_device__", [](const Tensor& /*x*/) { return py::make_tuple(1, 0); })
+        .def(
+            "__dlpack__",
+            [](const Tensor& x, const py::object& stream, const py::kwargs& /*max_version, ...*/) {
+                return to_dlpack(x, stream);
+            },
+            py::kw_only(), py::arg("stream") = py::none(),
+            "Capsule that shares the memory; `stream` is the consumer's, which then waits for it.")
+        .def("__dlpack_device__", &dlpack_device)
         .def(
             "requires_grad_", [](Tensor& x, bool value) { return x.set_requires_grad(value); },
             py::arg("value") = true)
@@ -197,7 +212,24 @@ void bind_conversions(py::class_<Tensor>& tensor) {
         .def("detach", &Tensor::detach)
         .def("clone", &clone)
         .def("contiguous", &contiguous)
-        .def("to", &cast, py::arg("dtype"))
+        .def("to", &cast, py::arg("dtype"), "The same numbers in another dtype.")
+        .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(),
+             "The same numbers on another device: cpu, cuda or cuda:N.")
+        .def(
+            "cpu", [](const Tensor& x) { return to_device(x, {}); }, "The tensor on the CPU.")
+        .def(
+            "cuda",
+            [](const Tensor& x, int index) {
+                return to_device(x, device_of_name(format("cuda:{}", index)));
+            },
+            py::arg("index") = 0, "The tensor on a CUDA device.")
+        .def(
+            "move_",
+            [](const Tensor& x, const std::string& device) {
+                move_(x, device_of_name(device));
+                return x;
+            },
+            py::arg("device"), "Moves a leaf, with its gradient; every handle of it follows.")
         .def("copy_",
              [](const Tensor& x, const Tensor& source) {
                  copy_(x, source);

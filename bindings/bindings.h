@@ -20,6 +20,9 @@ namespace py = pybind11;
 // "float32" or "f32", and so on; DtypeError for other names.
 [[nodiscard]] DType dtype_of_name(const std::string& name);
 
+// "cpu", "cuda" or "cuda:N"; the first that names CUDA finds the installed library.
+[[nodiscard]] Device device_of_name(const std::string& name);
+
 void bind_errors(py::module_& module);
 void bind_tensor(py::module_& module);
 void bind_elementwise(py::module_& module);

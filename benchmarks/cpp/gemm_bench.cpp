@@ -1,20 +1,23 @@
 // Rate of the matrix product on the shapes of one training step of the reference configs.
 //
 //   gemm_bench [config=NAME] [dtype=f32|bf16] [layer=NAME] [kind=NAME] [isa=NAME] [threads=N]
-//   [seconds=S]
+//   [seconds=S] [cold]
 //
-// One line per product: median and best GFLOP/s of repeated calls (warm caches as far as the
-// operands fit). forward  y [tokens, out] = x @ W^T + bias;  input  dx = dy @ W;  weight  dW (f32)
-// += dy^T @ x.
+// One line per product: median and best GFLOP/s of repeated calls. forward  y [tokens, out] =
+// x @ W^T + bias;  input  dx = dy @ W;  weight  dW (f32) += dy^T @ x. Weights are fp32, as a
+// training step has them. `cold` gives each call another copy of W and dW, so that these come from
+// memory, as in a model of many layers.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dispatch/select.h"
+#include "memory/caching_pool.h"
 #include "tempra/threads.h"
 
 namespace tempra {
@@ -33,6 +36,7 @@ constexpr Config kConfigs[] = {{"ref-nano", 768, 128, 65},
 struct Options {
     std::string config, dtype, layer, kind;  // empty: all
     double seconds = 0.15;
+    bool cold = false;
 };
 
 // Pages touched and filled with small varied values.
@@ -40,9 +44,7 @@ class Buffer {
   public:
     Buffer(DType dtype, std::int64_t rows, std::int64_t columns)
         : dtype_(dtype), rows_(rows), columns_(columns) {
-        const auto bytes =
-            static_cast<std::size_t>((rows * columns * size_of(dtype) + 63) / 64 * 64);
-        data_ = std::aligned_alloc(64, bytes);
+        data_ = pool_allocate(bytes());  // in the pages that tensors have
         if (data_ == nullptr) std::abort();
         std::uint32_t state = 12345;
         for (std::int64_t i = 0; i < rows * columns; ++i) {
@@ -55,9 +57,17 @@ class Buffer {
             }
         }
     }
-    ~Buffer() { std::free(data_); }
+    ~Buffer() {
+        if (data_ != nullptr) pool_release(data_, bytes());
+    }
+    Buffer(Buffer&& other) noexcept
+        : dtype_(other.dtype_),
+          rows_(other.rows_),
+          columns_(other.columns_),
+          data_(std::exchange(other.data_, nullptr)) {}
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
+    Buffer& operator=(Buffer&&) = delete;
 
     [[nodiscard]] TensorView view(bool transposed = false) const {
         TensorView v;
@@ -72,13 +82,17 @@ class Buffer {
     }
 
   private:
+    [[nodiscard]] std::int64_t bytes() const { return rows_ * columns_ * size_of(dtype_); }
+
     DType dtype_;
     std::int64_t rows_, columns_;
     void* data_;
 };
 
 void measure(const Config& config, const char* layer, const char* kind, DType dtype,
-             const GemmArguments& arguments, const KernelTable& table, const Options& options) {
+             const std::vector<GemmArguments>& calls, const KernelTable& table,
+             const Options& options) {
+    const GemmArguments& arguments = calls.front();
     if (!options.layer.empty() && options.layer != layer) return;
     if (!options.kind.empty() && options.kind != kind) return;
     using Clock = std::chrono::steady_clock;
@@ -86,11 +100,11 @@ void measure(const Config& config, const char* layer, const char* kind, DType dt
                          static_cast<double>(arguments.a.size(-1)) *
                          static_cast<double>(arguments.c.size(-1));
     std::vector<double> samples;
-    check_status(table.gemm({}, arguments), "gemm", dtype);
+    for (const GemmArguments& call : calls) check_status(table.gemm({}, call), "gemm", dtype);
     double total = 0;
     while (total < options.seconds || samples.size() < 3) {
         const auto begin = Clock::now();
-        (void)table.gemm({}, arguments);
+        (void)table.gemm({}, calls[samples.size() % calls.size()]);
         samples.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
         total += samples.back();
     }
@@ -104,23 +118,35 @@ void measure(const Config& config, const char* layer, const char* kind, DType dt
     std::fflush(stdout);
 }
 
+constexpr std::int64_t kColdBytes = std::int64_t{96} << 20;  // more than the caches hold
+
 void run_layer(const Config& config, const char* layer, std::int64_t in, std::int64_t out,
                DType dtype, const KernelTable& table, const Options& options) {
-    const Buffer x(dtype, config.tokens, in), weight(dtype, out, in), y(dtype, config.tokens, out);
-    const Buffer bias(dtype, 1, out), weight_gradient(DType::f32, out, in);
-    GemmArguments forward;
-    forward.a = x.view(), forward.b = weight.view(true), forward.c = y.view();
-    forward.bias = bias.view();
-    forward.bias.dimensions = 1, forward.bias.sizes[0] = out, forward.bias.strides[0] = 1;
-    measure(config, layer, "forward", dtype, forward, table, options);
-    GemmArguments input;
-    input.a = y.view(), input.b = weight.view(), input.c = x.view();
-    measure(config, layer, "input", dtype, input, table, options);
+    const bool decodes = config.tokens == 1;  // from a bf16 copy of the weights
+    const DType weight_dtype = decodes ? dtype : DType::f32;
+    const std::int64_t copies =
+        options.cold ? kColdBytes / (in * out * size_of(weight_dtype)) + 2 : 1;
+    std::vector<Buffer> weights, weight_gradients;
+    for (std::int64_t i = 0; i < copies; ++i) {
+        weights.emplace_back(weight_dtype, out, in);
+        weight_gradients.emplace_back(DType::f32, out, in);
+    }
+    const Buffer x(dtype, config.tokens, in), y(dtype, config.tokens, out), bias(dtype, 1, out);
     const Buffer gradient(dtype, config.tokens, out), activation(dtype, config.tokens, in);
-    GemmArguments of_weight;
-    of_weight.a = gradient.view(true), of_weight.b = activation.view();
-    of_weight.c = weight_gradient.view();
-    of_weight.accumulate = 1;
+    std::vector<GemmArguments> forward(weights.size()), input(weights.size());
+    std::vector<GemmArguments> of_weight(weights.size());
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        GemmArguments& f = forward[i];
+        f.a = x.view(), f.b = weights[i].view(true), f.c = y.view();
+        f.bias = bias.view();
+        f.bias.dimensions = 1, f.bias.sizes[0] = out, f.bias.strides[0] = 1;
+        input[i].a = y.view(), input[i].b = weights[i].view(), input[i].c = x.view();
+        of_weight[i].a = gradient.view(true), of_weight[i].b = activation.view();
+        of_weight[i].c = weight_gradients[i].view();
+        of_weight[i].accumulate = 1;
+    }
+    measure(config, layer, "forward", dtype, forward, table, options);
+    measure(config, layer, "input", dtype, input, table, options);
     measure(config, layer, "weight", dtype, of_weight, table, options);
 }
 
@@ -160,6 +186,8 @@ int main(int argc, char** argv) {
             options.kind = value;
         } else if (key == "isa") {
             isa = tempra::cpu::isa_from_name(value);
+        } else if (argument == "cold") {
+            options.cold = true;
         } else if (key == "threads") {
             tempra::set_num_threads(std::atoi(value.c_str()));
         } else if (key == "seconds") {
@@ -167,7 +195,7 @@ int main(int argc, char** argv) {
         } else {
             std::fprintf(stderr,
                          "usage: gemm_bench [config=NAME] [dtype=f32|bf16] [layer=NAME] "
-                         "[kind=NAME] [isa=NAME] [threads=N] [seconds=S]\n");
+                         "[kind=NAME] [isa=NAME] [threads=N] [seconds=S] [cold]\n");
             return 2;
         }
     }

@@ -138,6 +138,17 @@ double memory_bandwidth(double seconds) {
     return std::max({copy, scale, read});
 }
 
+const char* unary_name(UnaryOp op) {
+    switch (op) {
+        case UnaryOp::exp: return "exp";
+        case UnaryOp::tanh: return "tanh";
+        case UnaryOp::sigmoid: return "sigmoid";
+        case UnaryOp::silu: return "silu";
+        case UnaryOp::gelu: return "gelu";
+        default: return "gelu_tanh";
+    }
+}
+
 class Bench {
   public:
     Bench(const Options& options, const KernelTable& table)
@@ -208,6 +219,14 @@ class Bench {
             (void)table_.swiglu_backward(context, x.view(), up.view(), dy.view(), dx.view(),
                                          dup.view());
         });
+        for (const UnaryOp op : {UnaryOp::exp, UnaryOp::tanh, UnaryOp::sigmoid, UnaryOp::silu,
+                                 UnaryOp::gelu, UnaryOp::gelu_tanh}) {
+            report(std::string(unary_name(op)) + suffix, name, 2 * array,
+                   [&] { (void)table_.unary(context, op, x.view(), y.view()); });
+            report(std::string(unary_name(op)) + "_backward" + suffix, name, 3 * array, [&] {
+                (void)table_.unary_backward(context, op, x.view(), y.view(), dy.view(), dx.view());
+            });
+        }
         TensorView heads = x.view(), heads_out = y.view();
         for (TensorView* v : {&heads, &heads_out}) {
             v->dimensions = 3;

@@ -18,12 +18,23 @@ namespace tempra::cuda::emulation {
 namespace {
 
 constexpr std::size_t kDeviceBytes = std::size_t{8} << 30, kPage = 4096;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+// In huge pages where there are any: changing the protection of all of them is then cheap.
+unsigned char* reserve_device_range() {
+    void* const range = mmap(nullptr, kDeviceBytes + kHugePage, PROT_NONE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (range == MAP_FAILED) std::abort();
+    const auto address = (reinterpret_cast<std::size_t>(range) + kHugePage - 1) & ~(kHugePage - 1);
+    auto* const base = reinterpret_cast<unsigned char*>(address);
+    static_cast<void>(madvise(base, kDeviceBytes, MADV_HUGEPAGE));
+    return base;
+}
 
 struct DeviceArena {
     std::mutex mutex;
-    unsigned char* base = static_cast<unsigned char*>(
-        mmap(nullptr, kDeviceBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    std::size_t used = 0;                       // highest byte ever handed out
+    unsigned char* base = reserve_device_range();
+    std::size_t used = 0;                       // behind the last byte ever handed out
     std::map<std::size_t, std::size_t> blocks;  // offset to bytes
     std::size_t bytes_in_use = 0;
     std::size_t protected_bytes = 0;
@@ -116,7 +127,8 @@ cudaError_t cudaMalloc(void** block, std::size_t bytes) {
         }
         a.blocks[offset] = rounded;
         a.bytes_in_use += rounded;
-        if (offset + rounded > a.used) a.used = offset + rounded;
+        const std::size_t end = (offset + rounded + kHugePage - 1) & ~(kHugePage - 1);
+        if (end > a.used) a.used = end;
         if (a.open > 0) a.protect(PROT_READ | PROT_WRITE);
         *block = a.base + offset;
     }

@@ -63,9 +63,12 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
     return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    of(event)->captured_on = of(stream)->recorded != nullptr ? of(stream) : nullptr;
+    // The driver's own streams (1 and 2 stand for them) are never captured.
+    const bool own = reinterpret_cast<std::uintptr_t>(stream) <= 2;
+    of(event)->captured_on = !own && of(stream)->recorded != nullptr ? of(stream) : nullptr;
     return cudaSuccess;
 }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     return spoils_capture(of(event)->captured_on) ? cudaErrorCapturedEvent : cudaSuccess;
 }

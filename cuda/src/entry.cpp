@@ -165,6 +165,32 @@ TempraCudaStatus copy_on_device(void* to, const void* from, std::int64_t bytes,
     return copy_bytes("copy_on_device", to, from, bytes, stream, cudaMemcpyDeviceToDevice);
 }
 
+TempraCudaStatus event_create(void** event) noexcept {
+    cudaEvent_t created = nullptr;
+    const cudaError_t error = cudaEventCreateWithFlags(&created, cudaEventDisableTiming);
+    *event = created;
+    return check("cudaEventCreateWithFlags", error);
+}
+TempraCudaStatus event_destroy(void* event) noexcept {
+    return check("cudaEventDestroy", cudaEventDestroy(static_cast<cudaEvent_t>(event)));
+}
+TempraCudaStatus event_record(void* event, void* stream) noexcept {
+    return check("cudaEventRecord", cudaEventRecord(static_cast<cudaEvent_t>(event),
+                                                    static_cast<cudaStream_t>(stream)));
+}
+TempraCudaStatus event_is_complete(void* event, std::int32_t* complete) noexcept {
+    const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event));
+    *complete = error == cudaSuccess ? 1 : 0;
+    return error == cudaErrorNotReady ? TEMPRA_CUDA_OK : check("cudaEventQuery", error);
+}
+TempraCudaStatus event_synchronize(void* event) noexcept {
+    return check("cudaEventSynchronize", cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
+}
+TempraCudaStatus stream_wait(void* stream, void* event) noexcept {
+    return check("cudaStreamWaitEvent", cudaStreamWaitEvent(static_cast<cudaStream_t>(stream),
+                                                            static_cast<cudaEvent_t>(event), 0));
+}
+
 const TempraCudaLibrary& library_table() {
     static const TempraCudaLibrary table = [] {
         TempraCudaLibrary t{};
@@ -192,6 +218,12 @@ const TempraCudaLibrary& library_table() {
         t.copy_to_device = copy_to_device;
         t.copy_to_host = copy_to_host;
         t.copy_on_device = copy_on_device;
+        t.event_create = event_create;
+        t.event_destroy = event_destroy;
+        t.event_record = event_record;
+        t.event_is_complete = event_is_complete;
+        t.event_synchronize = event_synchronize;
+        t.stream_wait = stream_wait;
         t.capture_begin = capture_begin;
         t.capture_end = capture_end;
         t.graph_launch = graph_launch;

@@ -131,7 +131,10 @@ class Tensor:
     def __and__(self, arg0: Tensor) -> Tensor: ...
     def __array__(self, dtype: typing.Any = None, copy: typing.Any = None) -> typing.Any: ...
     def __bool__(self) -> bool: ...
-    def __dlpack__(self, **kwargs) -> typing_extensions.CapsuleType: ...
+    def __dlpack__(self, *, stream: typing.Any = None, **kwargs) -> typing_extensions.CapsuleType:
+        """
+        Capsule that shares the memory; `stream` is the consumer's, which then waits for it.
+        """
     def __dlpack_device__(self) -> tuple[int, int]: ...
     def __eq__(self, arg0: typing.Any) -> Tensor: ...
     def __float__(self) -> float: ...
@@ -178,6 +181,14 @@ class Tensor:
     def clone(self) -> Tensor: ...
     def contiguous(self) -> Tensor: ...
     def copy_(self, arg0: Tensor) -> Tensor: ...
+    def cpu(self) -> Tensor:
+        """
+        The tensor on the CPU.
+        """
+    def cuda(self, index: typing.SupportsInt | typing.SupportsIndex = 0) -> Tensor:
+        """
+        The tensor on a CUDA device.
+        """
     def cumsum(
         self, dim: typing.SupportsInt | typing.SupportsIndex, reverse: bool = False
     ) -> Tensor:
@@ -204,6 +215,10 @@ class Tensor:
         """
         Smallest over dim (all by default).
         """
+    def move_(self, device: str) -> Tensor:
+        """
+        Moves a leaf, with its gradient; every handle of it follows.
+        """
     def narrow(
         self,
         dim: typing.SupportsInt | typing.SupportsIndex,
@@ -228,7 +243,16 @@ class Tensor:
         """
         Sum over dim (all by default).
         """
-    def to(self, dtype: DType | str) -> Tensor: ...
+    @typing.overload
+    def to(self, dtype: DType | str) -> Tensor:
+        """
+        The same numbers in another dtype.
+        """
+    @typing.overload
+    def to(self, device: str, dtype: DType | None = None) -> Tensor:
+        """
+        The same numbers on another device: cpu, cuda or cuda:N.
+        """
     def tolist(self) -> typing.Any: ...
     def transpose(
         self,
@@ -323,6 +347,19 @@ class DecoderBlock:
         down_bias: Tensor | None,
     ) -> None: ...
 
+class DecoderEnds:
+    """
+    A transformer's parameters before and after its blocks.
+    """
+    def __init__(
+        self,
+        *,
+        token_embedding: Tensor,
+        position_embedding: Tensor | None,
+        norm: DecoderNorm,
+        head_weight: Tensor,
+    ) -> None: ...
+
 class Decoder:
     """
     One sequence in progress: blocks and what they keep.
@@ -332,10 +369,17 @@ class Decoder:
         blocks: collections.abc.Sequence[DecoderBlock],
         capacity: typing.SupportsInt | typing.SupportsIndex,
         dtype: DType | str,
+        ends: DecoderEnds,
     ) -> None: ...
     def clear(self) -> None:
         """
         Forget all tokens; the memory is kept.
+        """
+    def next_logits(
+        self, tokens: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    ) -> Tensor:
+        """
+        Read further tokens; logits [vocabulary] after the last, in f32.
         """
     def run(self, x: Tensor) -> Tensor:
         """
@@ -806,6 +850,7 @@ def arange(
     stop: typing.SupportsFloat | typing.SupportsIndex | None = None,
     step: typing.SupportsFloat | typing.SupportsIndex = 1.0,
     dtype: DType | str = ...,
+    device: str = "cpu",
 ) -> Tensor:
     """
     start, start + step, ... below stop.
@@ -843,9 +888,11 @@ def attention(
     scale: typing.SupportsFloat | typing.SupportsIndex | None = None,
     window: typing.SupportsInt | typing.SupportsIndex = 0,
     dropout_probability: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    longest_q: typing.SupportsInt | typing.SupportsIndex = 0,
+    longest_k: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> Tensor:
     """
-    Attention over packed [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] inputs.
+    Attention over packed [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] inputs; offsets on a CUDA device come with the longest sequence.
     """
 
 def attention_qkv(
@@ -859,6 +906,7 @@ def attention_qkv(
     scale: typing.SupportsFloat | typing.SupportsIndex | None = None,
     window: typing.SupportsInt | typing.SupportsIndex = 0,
     dropout_probability: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    longest: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> Tensor:
     """
     Self-attention on the packed [tokens, (heads + 2 kv_heads) head_dim] -> [tokens, heads head_dim].
@@ -953,9 +1001,19 @@ def cuda_library_path() -> str:
     The CUDA library's file; empty before it is loaded.
     """
 
+def cuda_memory(device: str = "cuda") -> dict:
+    """
+    Bytes held on a device by tensors and kernels, now and at the peak.
+    """
+
 def cuda_status() -> CudaStatus:
     """
     Library, driver and devices, or why there are none.
+    """
+
+def cuda_traffic() -> dict:
+    """
+    How often the host waited for a device, and what was copied between them.
     """
 
 def cumsum(
@@ -1000,14 +1058,14 @@ def embedding(weight: Tensor, indices: Tensor, *, dtype: DType | None = None) ->
     Rows of weight [vocabulary, width] at indices [...] -> [..., width].
     """
 
-def empty(shape: typing.Any, dtype: DType | str = ...) -> Tensor:
+def empty(shape: typing.Any, dtype: DType | str = ..., device: str = "cpu") -> Tensor:
     """
     Uninitialised tensor.
     """
 
 def empty_like(x: Tensor) -> Tensor:
     """
-    Uninitialised tensor of the same shape and dtype.
+    Uninitialised tensor of the same shape, dtype and device.
     """
 
 def equal(a: typing.Any, b: typing.Any) -> Tensor:
@@ -1051,7 +1109,10 @@ def from_numpy(array: typing.Any) -> Tensor:
     """
 
 def full(
-    shape: typing.Any, value: typing.SupportsFloat | typing.SupportsIndex, dtype: DType | str = ...
+    shape: typing.Any,
+    value: typing.SupportsFloat | typing.SupportsIndex,
+    dtype: DType | str = ...,
+    device: str = "cpu",
 ) -> Tensor:
     """
     Tensor filled with one value.
@@ -1287,6 +1348,7 @@ def normal(
     *,
     dtype: DType | str = ...,
     generator: Generator | None = None,
+    device: str = "cpu",
 ) -> Tensor:
     """
     Tensor of normally distributed numbers.
@@ -1308,7 +1370,7 @@ def not_equal(a: typing.Any, b: typing.Any) -> Tensor:
     a != b, elementwise (bool).
     """
 
-def ones(shape: typing.Any, dtype: DType | str = ...) -> Tensor:
+def ones(shape: typing.Any, dtype: DType | str = ..., device: str = "cpu") -> Tensor:
     """
     Tensor of ones.
     """
@@ -1383,6 +1445,11 @@ def recompute(function: collections.abc.Callable, *args) -> typing.Any:
     function(*tensors), keeping only its inputs; the backward pass runs it again.
     """
 
+def release_free_cuda_memory(device: str = "cuda") -> None:
+    """
+    Returns cached free blocks to the driver.
+    """
+
 def release_free_memory() -> None:
     """
     Returns cached free blocks to the system.
@@ -1406,6 +1473,11 @@ def remove_tree(path: typing.Any) -> None:
 def rename_path(source: typing.Any, destination: typing.Any) -> None:
     """
     Renames a file or folder, durably.
+    """
+
+def reset_peak_cuda_memory(device: str = "cuda") -> None:
+    """
+    Starts a new measurement of the peak.
     """
 
 def reset_peak_memory() -> None:
@@ -1598,12 +1670,17 @@ def swiglu_packed(gate_up: Tensor) -> Tensor:
     silu(gate) * up with both in one tensor [..., 2 n] -> [..., n].
     """
 
+def synchronize_cuda(device: str = "cuda") -> None:
+    """
+    Waits for a device, and raises what its kernels found out.
+    """
+
 def tanh(x: Tensor) -> Tensor:
     """
     Hyperbolic tangent.
     """
 
-def tensor(data: typing.Any, dtype: DType | None = None) -> Tensor:
+def tensor(data: typing.Any, dtype: DType | None = None, device: str = "cpu") -> Tensor:
     """
     Copy of numbers, nested lists or an array; Python floats become f32.
     """
@@ -1637,6 +1714,7 @@ def uniform(
     *,
     dtype: DType | str = ...,
     generator: Generator | None = None,
+    device: str = "cpu",
 ) -> Tensor:
     """
     Tensor of uniform numbers in [low, high).
@@ -1686,14 +1764,14 @@ def write_safetensors(
     Writes a safetensors file whole or not at all; its size and CRC-32.
     """
 
-def zeros(shape: typing.Any, dtype: DType | str = ...) -> Tensor:
+def zeros(shape: typing.Any, dtype: DType | str = ..., device: str = "cpu") -> Tensor:
     """
     Tensor of zeros.
     """
 
 def zeros_like(x: Tensor) -> Tensor:
     """
-    Zeros of the same shape and dtype.
+    Zeros of the same shape, dtype and device.
     """
 
 LONGEST_RECORD: int = 268435456

@@ -1,7 +1,4 @@
-"""What there is of CUDA: library, driver and devices, or why it is unavailable.
-
-This build describes CUDA devices; it does not compute on them yet.
-"""
+"""CUDA: library, driver and devices, or why there are none; a device's memory, and waiting."""
 
 from __future__ import annotations
 
@@ -9,9 +6,29 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tempra import _core
-from tempra._core import CudaDevice, CudaStatus
+from tempra._core import (
+    CudaDevice,
+    CudaStatus,
+)
+from tempra._core import cuda_memory as memory_statistics
+from tempra._core import cuda_traffic as traffic
+from tempra._core import release_free_cuda_memory as release_free_memory
+from tempra._core import reset_peak_cuda_memory as reset_peak_memory
+from tempra._core import synchronize_cuda as synchronize
 
-__all__ = ["CudaDevice", "CudaStatus", "describe", "is_available", "status"]
+__all__ = [
+    "CudaDevice",
+    "CudaStatus",
+    "describe",
+    "find_library",
+    "is_available",
+    "memory_statistics",
+    "release_free_memory",
+    "reset_peak_memory",
+    "status",
+    "synchronize",
+    "traffic",
+]
 
 # The package that carries the library, where it was installed by pip.
 _PACKAGE = "tempra_cuda"
@@ -27,11 +44,16 @@ def _packaged_library() -> Path | None:
     return None
 
 
-def status() -> CudaStatus:
-    """Look for the CUDA library, load it, and ask it for driver and devices."""
+def find_library() -> None:
+    """Tell the core where the library of the installed package is, before it looks for one."""
     packaged = _packaged_library()
     if packaged is not None and not _core.cuda_library_path():
         _core.set_cuda_library_path(str(packaged))
+
+
+def status() -> CudaStatus:
+    """Look for the CUDA library, load it, and ask it for driver and devices."""
+    find_library()
     return _core.cuda_status()
 
 
@@ -54,8 +76,6 @@ def describe(found: CudaStatus | None = None) -> list[str]:
     lines += [f"cuda:{index}  {_device(device)}" for index, device in enumerate(found.devices)]
     if found.unavailable:
         lines.append(f"unavailable: {found.unavailable.removeprefix('CUDA: ')}")
-    else:
-        lines.append("devices are described, not used: this build cannot compute on CUDA yet")
     return lines
 
 

@@ -1,5 +1,5 @@
 // The loader of the CUDA library against libraries that are not it, one defect each.
-#include "dispatch/cuda_library.h"
+#include "memory/cuda_library.h"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -7,8 +7,12 @@
 
 #include <cstdlib>
 
-#include "dispatch/select.h"
+#include "dispatch/cuda_kernels.h"
 #include "tempra/error.h"
+#include "tempra/ops/creation.h"
+#include "tempra/ops/layout.h"
+#include "tempra/ops/softmax.h"
+#include "tempra/runtime.h"
 
 namespace tempra {
 namespace {
@@ -96,13 +100,15 @@ TEST_F(CudaLibrary, AShortTableOfFunctionsIsRefused) {
 
 TEST_F(CudaLibrary, KernelsALibraryDoesNotHaveAreNull) {
     loader.set_path(fake("libfake_good.so"));
-    EXPECT_NE(loader.kernels().fill, nullptr);
-    EXPECT_NE(loader.kernels().adamw, nullptr);
-    EXPECT_EQ(loader.kernels().gemm, nullptr);
+    const KernelTable kernels = kernels_of(loader.library());
+    EXPECT_NE(kernels.fill, nullptr);
+    EXPECT_NE(kernels.adamw, nullptr);
+    EXPECT_EQ(kernels.gemm, nullptr);
     CudaLoader other;
     other.set_path(fake("libfake_with_older_kernels.so"));
-    EXPECT_NE(other.kernels().fill, nullptr);
-    EXPECT_EQ(other.kernels().adamw, nullptr) << "read past the end of the library's table";
+    const KernelTable older = kernels_of(other.library());
+    EXPECT_NE(older.fill, nullptr);
+    EXPECT_EQ(older.adamw, nullptr) << "read past the end of the library's table";
 }
 
 TEST_F(CudaLibrary, TheDriversReasonIsPassedOn) {
@@ -141,12 +147,29 @@ TEST_F(CudaLibrary, AForkedProcessIsRefused) {
     EXPECT_EQ(reason_of(loader), "");
 }
 
-// With a usable device, so that the reason is the build's and not the machine's.
-TEST_F(CudaLibrary, ComputingOnCudaIsRefused) {
-    setenv("TEMPRA_CUDA_LIBRARY", fake("libfake_good.so").c_str(), 1);
-    EXPECT_NO_THROW(check_device("cpu"));
+template <class Call>
+std::string failure_of(const Call& call) {
+    try {
+        call();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "";
+}
+
+// One process has one library: what follows uses the fake one as the core does.
+class CudaTensors : public testing::Test {
+  protected:
+    static void SetUpTestSuite() {
+        setenv("TEMPRA_CUDA_LIBRARY", fake("libfake_good.so").c_str(), 1);
+    }
+    static constexpr Device kDevice{DeviceType::cuda, 0};
+};
+
+TEST_F(CudaTensors, DevicesAreCheckedByName) {
+    EXPECT_EQ(failure_of([] { check_device("cpu"); }), "");
+    EXPECT_EQ(failure_of([] { check_device("cuda"); }), "");
     const std::pair<const char*, const char*> cases[] = {
-        {"cuda", "device cuda:0: this build cannot compute on CUDA yet; use device cpu"},
         {"cuda:1", "CUDA: Fake 1 has compute capability 8.0"},
         {"cuda:7", "CUDA: no such device in this fake"},
         {"cuda:-1", "device cuda:-1: not a device"},
@@ -154,13 +177,49 @@ TEST_F(CudaLibrary, ComputingOnCudaIsRefused) {
         {"cuda:1x", "device cuda:1x: not a device"},
         {"gpu", "device gpu: not a device; cpu, cuda or cuda:N is needed"}};
     for (const auto& [name, reason] : cases) {
-        try {
-            check_device(name);
-            ADD_FAILURE() << name;
-        } catch (const DeviceError& error) {
-            expect_contains(error.what(), reason);
-        }
+        expect_contains(failure_of([&] { check_device(name); }), reason);
     }
+}
+
+TEST_F(CudaTensors, BytesTravelAndAreCounted) {
+    const CudaTraffic before = cuda_traffic();
+    const Tensor x = to_device(arange(0, 6, 1, DType::i32), kDevice);
+    EXPECT_EQ(x.device(), kDevice);
+    const Tensor back = to_device(x, {});
+    EXPECT_EQ(back.device(), Device{});
+    EXPECT_EQ(back.data_as<std::int32_t>()[5], 5);
+    const CudaTraffic after = cuda_traffic();
+    EXPECT_EQ(after.copies_to_device - before.copies_to_device, 1);
+    EXPECT_EQ(after.copies_to_host - before.copies_to_host, 1);
+    EXPECT_EQ(after.bytes_to_device - before.bytes_to_device, 24);
+    EXPECT_EQ(after.waits - before.waits, 1);
+}
+
+TEST_F(CudaTensors, AKernelThatIsMissingIsNamed) {
+    const Tensor x = zeros({2, 2}, DType::f32, kDevice);
+    EXPECT_EQ(failure_of([&] { static_cast<void>(softmax(x)); }),
+              "softmax: device cuda:0 has no kernel for it");
+    EXPECT_EQ(failure_of([&] {
+                  copy_(x, full({2, 2}, 1));
+              }),
+              "copy_: device cuda:0 has no kernel for it");
+    expect_contains(failure_of([&] {
+                        static_cast<void>(softmax(zeros({2}, DType::f32, {DeviceType::cuda, 1})));
+                    }),
+                    "CUDA: Fake 1 has compute capability 8.0");
+}
+
+TEST_F(CudaTensors, AForkedProcessIsRefused) {
+    Tensor x = zeros({2}, DType::f32, kDevice);
+    const pid_t child = fork();
+    if (child == 0) {
+        const std::string reason = failure_of([&] { fill_(x, 1); });
+        x = Tensor();  // the parent's memory: nothing is done, and nothing is raised
+        _exit(reason.find("CUDA cannot be used in a forked process") == 0 ? 0 : 1);
+    }
+    int state = 0;
+    ASSERT_EQ(waitpid(child, &state, 0), child);
+    EXPECT_TRUE(WIFEXITED(state) && WEXITSTATUS(state) == 0);
 }
 
 }  // namespace

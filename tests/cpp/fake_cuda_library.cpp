@@ -1,6 +1,7 @@
 // Stands in for libtempra_cuda.so: the interface without a GPU behind it. FAKE_KIND chooses what is
 // wrong with it.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "dispatch/kernel_table.h"
@@ -56,6 +57,57 @@ TempraCudaStatus device_info(std::int32_t device, TempraCudaDeviceInfo* out) {
 
 const char* last_error() { return message; }
 
+// Device memory is the host's here, and everything put on a stream is done at once.
+char stream_and_event = 0;
+
+TempraCudaStatus make_handle(void** out) {
+    *out = &stream_and_event;
+    return TEMPRA_CUDA_OK;
+}
+TempraCudaStatus with_handle(void*) { return TEMPRA_CUDA_OK; }
+TempraCudaStatus with_handles(void*, void*) { return TEMPRA_CUDA_OK; }
+TempraCudaStatus set_device(std::int32_t) { return TEMPRA_CUDA_OK; }
+TempraCudaStatus is_complete(void*, std::int32_t* complete) {
+    *complete = 1;
+    return TEMPRA_CUDA_OK;
+}
+TempraCudaStatus allocate(std::int64_t bytes, void*, void** out) {
+    *out = std::malloc(static_cast<std::size_t>(bytes));
+    return TEMPRA_CUDA_OK;
+}
+TempraCudaStatus allocate_pinned(std::int64_t bytes, void** out) {
+    return allocate(bytes, nullptr, out);
+}
+TempraCudaStatus release(void* block) {
+    std::free(block);
+    return TEMPRA_CUDA_OK;
+}
+TempraCudaStatus copy(void* to, const void* from, std::int64_t bytes, void*) {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    return TEMPRA_CUDA_OK;
+}
+
+void fill_memory_functions(TempraCudaLibrary& table) {
+    table.set_device = set_device;
+    table.stream_create = make_handle;
+    table.stream_destroy = with_handle;
+    table.stream_synchronize = with_handle;
+    table.allocate = allocate;
+    table.release = release;
+    table.record_use = with_handles;
+    table.allocate_pinned = allocate_pinned;
+    table.release_pinned = release;
+    table.copy_to_device = copy;
+    table.copy_to_host = copy;
+    table.copy_on_device = copy;
+    table.event_create = make_handle;
+    table.event_destroy = with_handle;
+    table.event_record = with_handles;
+    table.event_is_complete = is_complete;
+    table.event_synchronize = with_handle;
+    table.stream_wait = with_handles;
+}
+
 }  // namespace
 
 extern "C" TempraCudaStatus tempra_cuda_open(std::int32_t version, const TempraCudaHostServices*,
@@ -83,6 +135,7 @@ extern "C" TempraCudaStatus tempra_cuda_open(std::int32_t version, const TempraC
     table.versions = versions;
     table.device_count = device_count;
     table.device_info = device_info;
+    fill_memory_functions(table);
     *library = &table;
     return TEMPRA_CUDA_OK;
 }

@@ -16,7 +16,9 @@ import pytest
 from hypothesis import settings
 
 import tempra
+from cuda_device import HOW_TO_BUILD, use_emulated_device
 from small_conversations import ALPACA, QUESTIONS
+from tempra import cuda
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("tempra", deadline=None)
@@ -35,10 +37,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--device") == "cpu":
+        use_emulated_device()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of another device and of a missing oracle are skips that are listed."""
     has_torch = importlib.util.find_spec("torch") is not None
     on_cuda = config.getoption("--device") == "cuda"
+    on_device = [item for item in items if item.get_closest_marker("any_cuda") is not None]
+    if on_device and not cuda.is_available():
+        why = cuda.status().unavailable if on_cuda else HOW_TO_BUILD
+        for item in on_device:
+            item.add_marker(pytest.mark.skip(reason=why))
     for item in items:
         # By marker: keywords also hold names of folders, so a checkout called cuda had no tests.
         if item.get_closest_marker("cuda") is not None and not on_cuda:

@@ -25,11 +25,14 @@ class Input:
     distinct: bool = False  # no two values close to each other: extremes and orders have no ties
     away_from: tuple[float, ...] = ()  # kinks: no value within 0.05 of these
     parameter: bool = False  # stays f32 where the case runs in bf16
+    deviation: float | None = None  # normally distributed around 0 instead of uniform
     layouts: bool = True  # may be given with other strides
 
     def draw(self, random: np.random.Generator) -> np.ndarray:
         count = int(np.prod(self.shape))
-        if self.distinct:
+        if self.deviation is not None:
+            values = self.deviation * random.standard_normal(count)
+        elif self.distinct:
             values = random.permutation(np.linspace(self.low, self.high, count))
         else:
             values = random.uniform(self.low, self.high, count)
@@ -67,9 +70,9 @@ class OpCase:
     def id(self) -> str:
         return f"{self.op}-{self.label}"
 
-    def arrays(self) -> list[np.ndarray]:
-        """The inputs in f64."""
-        random = np.random.default_rng(zlib.crc32(self.id.encode()))
+    def arrays(self, draw: int = 0) -> list[np.ndarray]:
+        """The inputs in f64; other numbers for each draw."""
+        random = np.random.default_rng(zlib.crc32(self.id.encode()) + draw)
         return [entry.draw(random) for entry in self.inputs]
 
     def dtype_of(self, index: int, dtype: str) -> str:

@@ -232,7 +232,11 @@ def attention_case(
     **options: object,
 ) -> OpCase:
     def call(q: object, k: object, v: object, *at: object) -> object:
-        where = {"offsets_q": at[0], "offsets_k": at[1]} if at else {}
+        where: dict[str, object] = {}
+        if at:
+            longest_q, longest_k = (int(np.diff(each).max()) for each in constants)
+            where = {"offsets_q": at[0], "offsets_k": at[1]}
+            where |= {"longest_q": longest_q, "longest_k": longest_k}
         return ops.attention(q, k, v, **where, **options)
 
     return OpCase(
@@ -277,7 +281,7 @@ ATTENTION = [
     OpCase(
         "attention_qkv",
         "packed",
-        lambda x, at: ops.attention_qkv(x, at, heads=2, kv_heads=2, head_dim=8),
+        lambda x, at: ops.attention_qkv(x, at, heads=2, kv_heads=2, head_dim=8, longest=5),
         lambda x, at: references.attention_qkv(x, at, 2, 2, 8),
         (Input((9, 48)),),
         constants=(PACKED,),

@@ -114,8 +114,6 @@ INDEXING = [
         constants=(INDEX,),
         torch=lambda t, x, s, i: t.scatter_add(x, 1, i, s),
         terms=3,
-        slack=2.0,
-        slack_reason="bf16 sums are rounded after each addition, at most three here",
     ),
     OpCase(
         "index_select",

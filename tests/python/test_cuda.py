@@ -69,13 +69,52 @@ def test_a_word_that_is_no_device(device: str) -> None:
         tempra.Context(device=device).apply()
 
 
-def test_training_on_cuda_is_refused() -> None:
-    found = cuda.status()
-    with pytest.raises(tempra.DeviceError) as caught:
-        tempra.Context(device="cuda").apply()
-    said = str(caught.value)
-    assert said == (found.unavailable or said)
-    assert found.unavailable or "cannot compute on CUDA yet" in said or "was built for" in said
+# What a user may ask of a device first; each must say in one line why there is none.
+FIRST_USES = [
+    "tempra.Context(device='cuda').apply()",
+    "tempra.zeros((2,), device='cuda')",
+    "tempra.zeros((2,)).to('cuda:0')",
+    "tempra.cuda.memory_statistics()",
+]
+
+
+@pytest.mark.parametrize("use", FIRST_USES)
+def test_without_a_library_the_first_use_says_why(tmp_path: Path, use: str) -> None:
+    missing = tmp_path / "nowhere" / "libtempra_cuda.so"
+    said = run_alone(
+        f"import tempra, tempra.cuda\ntry:\n    {use}\n"
+        "except tempra.DeviceError as error:\n    print(error)",
+        TEMPRA_CUDA_LIBRARY=str(missing),
+    )
+    assert said.startswith(f"CUDA: TEMPRA_CUDA_LIBRARY is {missing}, which cannot be loaded"), said
+    assert "\n" not in said
+
+
+def test_the_first_tensor_finds_the_packaged_library(tmp_path: Path) -> None:
+    package = tmp_path / "tempra_cuda"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (package / "libtempra_cuda.so").write_text("not a library")
+    said = run_alone(
+        "import tempra\ntry:\n    tempra.zeros((2,), device='cuda')\n"
+        "except tempra.DeviceError as error:\n    print(error)",
+        PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]),
+        TEMPRA_CUDA_LIBRARY="",
+    )
+    assert str(package / "libtempra_cuda.so") in said
+
+
+def test_a_run_without_a_device_stops_before_it_begins(tmp_path: Path) -> None:
+    said = run_alone(
+        "import sys; from tempra.cli.main import main\n"
+        "sys.argv = ['tempra', 'train', 'run', 'train.device=cuda', "
+        f"'checkpoint.dir={tmp_path / 'run'}']\n"
+        "try:\n    code = main()\nexcept SystemExit as ended:\n    code = ended.code\n"
+        "print('exit', code)",
+        TEMPRA_CUDA_LIBRARY=str(tmp_path / "libtempra_cuda.so"),
+    )
+    assert said.endswith("exit 1")
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
 @pytest.mark.cuda

@@ -36,6 +36,7 @@ HEADER_LAYERS = {
     "activation.h": "tensor",
     "arena.h": "optim",
     "autograd.h": "autograd",
+    "cuda.h": "memory",
     "device.h": "memory",
     "dtype.h": "memory",
     "error.h": "platform",

@@ -45,9 +45,11 @@ void manual_seed(std::uint64_t seed);
 
 // [low, high).
 [[nodiscard]] Tensor uniform(const Shape& sizes, double low = 0, double high = 1,
-                             DType dtype = DType::f32, Generator* generator = nullptr);
+                             DType dtype = DType::f32, Generator* generator = nullptr,
+                             Device device = {});
 [[nodiscard]] Tensor normal(const Shape& sizes, double mean = 0, double standard_deviation = 1,
-                            DType dtype = DType::f32, Generator* generator = nullptr);
+                            DType dtype = DType::f32, Generator* generator = nullptr,
+                            Device device = {});
 void uniform_(Tensor tensor, double low = 0, double high = 1, Generator* generator = nullptr);
 void normal_(Tensor tensor, double mean = 0, double standard_deviation = 1,
              Generator* generator = nullptr);

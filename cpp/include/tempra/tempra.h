@@ -4,6 +4,7 @@
 #include "tempra/activation.h"
 #include "tempra/arena.h"
 #include "tempra/autograd.h"
+#include "tempra/cuda.h"
 #include "tempra/data/abi_checkpoint.h"
 #include "tempra/data/batch.h"
 #include "tempra/data/batch_array.h"

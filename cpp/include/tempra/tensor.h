@@ -36,7 +36,7 @@ class Tensor {
     [[nodiscard]] Device device() const;
     [[nodiscard]] bool is_contiguous() const;
 
-    // First element. Views of one storage share bytes.
+    // First element; an address of the device. Views of one storage share bytes.
     [[nodiscard]] void* data() const;
     template <class T>
     [[nodiscard]] T* data_as() const {
@@ -45,7 +45,7 @@ class Tensor {
     // What kernels take; an undefined tensor gives an absent view.
     [[nodiscard]] TensorView view() const;
 
-    // The only element, as double. ShapeError unless numel() == 1.
+    // The only element, as double; waits for a CUDA device. ShapeError unless numel() == 1.
     [[nodiscard]] double item() const;
 
     [[nodiscard]] bool requires_grad() const;
@@ -70,7 +70,8 @@ class Tensor {
 
 // Wraps memory that somebody else owns; `release` runs when the last tensor that shares it is gone.
 [[nodiscard]] Tensor from_memory(void* data, const Shape& sizes, const Strides& strides,
-                                 DType dtype, std::function<void()> release, bool writable = true);
+                                 DType dtype, std::function<void()> release, bool writable = true,
+                                 Device device = {});
 
 // "tensor([2, 3], f32)" and the values of small tensors.
 [[nodiscard]] std::string to_string(const Tensor& tensor);

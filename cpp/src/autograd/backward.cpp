@@ -193,6 +193,7 @@ Edge edge_of(const Tensor& tensor) {
     Edge edge;
     edge.sizes = tensor.sizes();
     edge.dtype = tensor.dtype();
+    edge.device = tensor.device();
     if (tensor.is_leaf()) {
         edge.leaf = tensor;
     } else {
@@ -215,6 +216,9 @@ Tensor checked_gradient(const char* operation, const Tensor& output, const Tenso
     TEMPRA_CHECK(ShapeError, gradient.sizes() == output.sizes(),
                  "{}: gradient of shape {} given for an output of shape {}", operation,
                  gradient.sizes(), output.sizes());
+    if (gradient.device() != output.device()) {
+        raise_mixed_devices(operation, output.device(), gradient.device());
+    }
     return gradient;
 }
 

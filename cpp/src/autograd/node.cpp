@@ -39,6 +39,7 @@ void Node::add_input(const Tensor& tensor) {
     if (tensor.defined()) {
         edge.sizes = tensor.sizes();
         edge.dtype = tensor.dtype();
+        edge.device = tensor.device();
         if (tensor.requires_grad()) {
             const AutogradRecord& record = autograd_record(tensor);
             if (record.node) {
@@ -105,7 +106,7 @@ Tensor BackwardContext::gradient_buffer(int input) {
         return target;
     }
     // The same parameter may feed one node twice; each input has its own buffer.
-    results_[input] = gradient_zeros(edge.sizes, dtype, {});
+    results_[input] = gradient_zeros(edge.sizes, dtype, edge.device);
     return results_[input];
 }
 

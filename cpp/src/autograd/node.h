@@ -20,6 +20,7 @@ struct Edge {
     Tensor leaf;
     Shape sizes;
     DType dtype = DType::f32;
+    Device device;
 
     [[nodiscard]] bool connected() const { return static_cast<bool>(node) || leaf.defined(); }
 };

@@ -1,5 +1,6 @@
 // The members of Tensor that concern gradients.
 #include "autograd/autograd_record.h"
+#include "dispatch/select.h"
 #include "tempra/training.h"
 
 namespace tempra {
@@ -30,6 +31,9 @@ Tensor Tensor::grad() const {
 void Tensor::set_grad(const Tensor& gradient) {
     TEMPRA_CHECK(ShapeError, !gradient.defined() || gradient.sizes() == sizes(),
                  "grad: shape {} given for a tensor of shape {}", gradient.sizes(), sizes());
+    if (gradient.defined() && gradient.device() != device()) {
+        raise_mixed_devices("grad", device(), gradient.device());
+    }
     autograd_record(*this).grad = gradient;
 }
 

@@ -147,7 +147,7 @@ struct AttentionBackwardArguments {
 // Gradients, where present: grad_hidden [tokens, width] T (overwritten), grad_weight [vocabulary,
 // width] f32 and grad_bias [vocabulary] f32 (added to, or overwritten when `accumulate` is 0), of
 // sum_i loss_i * row_scale, where row_scale is grad_losses[i] (f32 [tokens]) if present, else
-// `grad_scale`. With grad_losses, log_sum_exps (if present) is an input, as an earlier call left
+// `grad_scale`. With grad_losses and log_sum_exps, the latter is an input, as an earlier call left
 // it, and losses are not written. For T = f64 everything said to be f32 is f64. A label outside [0,
 // vocabulary) other than ignore_index gives kKernelIndexOutOfRange before anything is written.
 struct LinearCrossEntropyArguments {

@@ -2,14 +2,11 @@
 
 #include <charconv>
 
-#include "dispatch/cuda_library.h"
 #include "dispatch/select.h"
 #include "memory/caching_pool.h"
 #include "tempra/error.h"
 
 namespace tempra {
-
-namespace {
 
 Device device_from_name(std::string_view name) {
     if (name == "cpu") return {};
@@ -25,8 +22,6 @@ Device device_from_name(std::string_view name) {
                  name);
     return {DeviceType::cuda, index};
 }
-
-}  // namespace
 
 std::string current_isa_name() { return cpu::name_of(current_isa()); }
 void force_isa(std::string_view name) { set_isa(cpu::isa_from_name(name)); }
@@ -48,11 +43,8 @@ void reset_peak_memory() { pool_reset_peak(); }
 void release_free_memory() { pool_trim(); }
 
 void check_device(std::string_view name) {
-    static_cast<void>(kernels_for(device_from_name(name), DType::f32));
+    const Device device = device_from_name(name);
+    if (device.type == DeviceType::cuda) static_cast<void>(context_on(device));
 }
-
-CudaStatus cuda_status() { return cuda_loader().status(); }
-std::string cuda_library_path() { return cuda_loader().loaded_path(); }
-void set_cuda_library_path(const std::string& path) { cuda_loader().set_path(path); }
 
 }  // namespace tempra

@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "dispatch/backends.h"
-#include "dispatch/cuda_library.h"
+#include "dispatch/cuda_kernels.h"
 #include "tempra/error.h"
 
 namespace tempra {
@@ -53,13 +53,6 @@ std::atomic<Isa>& isa_in_use() {
     return isa;
 }
 
-// A missing library, driver or device is the better answer where it applies.
-[[noreturn]] void refuse_cuda(const Device& device) {
-    cuda_loader().check_device(device.index);
-    throw DeviceError(
-        format("device {}: this build cannot compute on CUDA yet; use device cpu", device));
-}
-
 }  // namespace
 
 const KernelTable& cpu_kernel_table(Isa isa) {
@@ -75,14 +68,33 @@ void set_isa(Isa isa) {
 }
 
 const KernelTable& kernels_for(const Device& device, DType dtype) {
-    if (device.type == DeviceType::cuda) refuse_cuda(device);
+    if (device.type == DeviceType::cuda) return cuda_kernel_table(device.index);
     const bool per_isa = dtype == DType::f32 || dtype == DType::bf16;
     return all_tables()[per_isa ? static_cast<size_t>(current_isa()) : 0];
 }
 
-void check_status(KernelStatus status, const char* operation, DType dtype) {
+KernelContext context_on(const Device& device) { return cuda_kernel_context(device.index); }
+
+namespace {
+
+// The library leaves its reason; the operation's name opens the line.
+[[noreturn]] void raise_from_cuda(KernelStatus status, const char* operation, DType dtype,
+                                  const Device& device) {
+    if (status == kKernelUnsupportedDtype) {
+        throw DtypeError(format("{}: dtype {} is not supported on {}", operation, dtype, device));
+    }
+    const std::string said = format("{}: {}", operation, cuda_failure(device.index));
+    if (status == kKernelOutOfMemory) throw Error(said);
+    if (status == kKernelIndexOutOfRange) throw ShapeError(said);
+    throw DeviceError(said);
+}
+
+}  // namespace
+
+void check_status(KernelStatus status, const char* operation, DType dtype, const Device& device) {
+    if (status == kKernelOk) return;
+    if (device.type == DeviceType::cuda) raise_from_cuda(status, operation, dtype, device);
     switch (status) {
-        case kKernelOk: return;
         case kKernelUnsupportedDtype:
             throw DtypeError(format("{}: dtype {} is not supported", operation, dtype));
         case kKernelOutOfMemory:
@@ -91,6 +103,11 @@ void check_status(KernelStatus status, const char* operation, DType dtype) {
             throw ShapeError(format("{}: an index is outside the indexed dimension", operation));
         default: throw Error(format("{}: kernel failed with status {}", operation, status));
     }
+}
+
+void raise_mixed_devices(const char* operation, const Device& one, const Device& other) {
+    throw DeviceError(format("{}: tensors on {} and {}; move them to one device with .to(...)",
+                             operation, one, other));
 }
 
 }  // namespace tempra

@@ -17,7 +17,14 @@ void set_isa(cpu::Isa isa);
 // device without kernels.
 [[nodiscard]] const KernelTable& kernels_for(const Device& device, DType dtype);
 
+// Where kernels of a CUDA device go; on the CPU that is KernelContext{}.
+[[nodiscard]] KernelContext context_on(const Device& device);
+
 // Raises the error that belongs to `status`; `operation` opens the message.
-void check_status(KernelStatus status, const char* operation, DType dtype);
+void check_status(KernelStatus status, const char* operation, DType dtype,
+                  const Device& device = {});
+
+[[noreturn]] void raise_mixed_devices(const char* operation, const Device& one,
+                                      const Device& other);
 
 }  // namespace tempra

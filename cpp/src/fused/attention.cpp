@@ -25,12 +25,21 @@ struct Sequences {
     std::int64_t longest_q = 0, longest_k = 0;
 };
 
-// Checks one list of offsets against the number of tokens; returns the longest sequence.
-std::int64_t check_offsets(const char* name, const Tensor& offsets, std::int64_t tokens) {
+// Checks one list of offsets against the number of tokens; returns the longest sequence. On a
+// device the list is not read: the caller knows the longest one, and kernels stay within tokens.
+std::int64_t check_offsets(const char* name, const Tensor& offsets, std::int64_t tokens,
+                           std::int64_t given_longest) {
     TEMPRA_CHECK(DtypeError, offsets.dtype() == DType::i32, "attention: {} has dtype {}; needs i32",
                  name, offsets.dtype());
     TEMPRA_CHECK(ShapeError, offsets.dimensions() == 1 && offsets.size(0) >= 2,
                  "attention: {} has shape {}; needs [sequences + 1]", name, offsets.sizes());
+    if (offsets.device().type != DeviceType::cpu) {
+        TEMPRA_CHECK(ShapeError, given_longest > 0 && given_longest <= tokens,
+                     "attention: {} on {} come with a longest sequence of {}; needs 1 to {} "
+                     "(tokens), as the list is not read back from there",
+                     name, offsets.device(), given_longest, tokens);
+        return given_longest;
+    }
     const auto* values = offsets.data_as<std::int32_t>();
     const std::int64_t count = offsets.size(0) - 1;
     TEMPRA_CHECK(ShapeError, values[0] == 0 && values[count] == tokens,
@@ -46,29 +55,47 @@ std::int64_t check_offsets(const char* name, const Tensor& offsets, std::int64_t
     return longest;
 }
 
-Tensor even_offsets(std::int64_t sequences, std::int64_t length) {
+Tensor even_offsets(std::int64_t sequences, std::int64_t length, Device device) {
     TEMPRA_CHECK(ShapeError, sequences * length <= std::numeric_limits<std::int32_t>::max(),
                  "attention: {} sequences of {} tokens exceed 2^31 - 1 tokens", sequences, length);
+    if (device.type != DeviceType::cpu && length > 0) {
+        const auto step = static_cast<double>(length);
+        return arange(0, step * static_cast<double>(sequences) + 1, step, DType::i32, device);
+    }
+    if (device.type != DeviceType::cpu) return zeros({sequences + 1}, DType::i32, device);
     const Tensor offsets = empty({sequences + 1}, DType::i32);
     auto* values = offsets.data_as<std::int32_t>();
     for (std::int64_t i = 0; i <= sequences; ++i) values[i] = static_cast<std::int32_t>(i * length);
     return offsets;
 }
 
-Sequences sequences_of(const AttentionOptions& options, std::int64_t tokens_q,
-                       std::int64_t tokens_k) {
+Sequences sequences_of(const AttentionOptions& options, const Tensor& q, std::int64_t tokens_k) {
+    const std::int64_t tokens_q = q.size(0);
     Sequences result;
-    result.offsets_q = options.offsets_q.defined() ? options.offsets_q : even_offsets(1, tokens_q);
-    result.offsets_k = options.offsets_k.defined()   ? options.offsets_k
-                       : options.offsets_q.defined() ? options.offsets_q
-                                                     : even_offsets(1, tokens_k);
+    result.offsets_q = options.offsets_q;
+    result.offsets_k = options.offsets_k.defined() ? options.offsets_k : options.offsets_q;
+    std::int64_t longest_q = options.longest_q;
+    std::int64_t longest_k = options.longest_k > 0 ? options.longest_k : longest_q;
+    if (!result.offsets_q.defined()) {
+        result.offsets_q = even_offsets(1, tokens_q, q.device());
+        longest_q = tokens_q;
+    }
+    if (!result.offsets_k.defined()) {
+        result.offsets_k = even_offsets(1, tokens_k, q.device());
+        longest_k = tokens_k;
+    }
+    for (const Tensor* offsets : {&result.offsets_q, &result.offsets_k}) {
+        if (offsets->device() != q.device()) {
+            raise_mixed_devices("attention", q.device(), offsets->device());
+        }
+    }
     TEMPRA_CHECK(ShapeError, result.offsets_q.size(0) == result.offsets_k.size(0),
                  "attention: offsets_q has {} sequences, offsets_k {}",
                  result.offsets_q.size(0) - 1, result.offsets_k.size(0) - 1);
     result.offsets_q = contiguous(result.offsets_q);
     result.offsets_k = contiguous(result.offsets_k);
-    result.longest_q = check_offsets("offsets_q", result.offsets_q, tokens_q);
-    result.longest_k = check_offsets("offsets_k", result.offsets_k, tokens_k);
+    result.longest_q = check_offsets("offsets_q", result.offsets_q, tokens_q, longest_q);
+    result.longest_k = check_offsets("offsets_k", result.offsets_k, tokens_k, longest_k);
     return result;
 }
 
@@ -227,15 +254,17 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
         TEMPRA_CHECK(ShapeError, !given.offsets_q.defined() && !given.offsets_k.defined(),
                      "attention: offsets are for packed 3-d inputs; q has shape {}", q.sizes());
         AttentionOptions options = given;
-        options.offsets_q = even_offsets(q.size(0), q.size(1));
-        options.offsets_k = even_offsets(k.size(0), k.size(1));
+        options.offsets_q = even_offsets(q.size(0), q.size(1), q.device());
+        options.offsets_k = even_offsets(k.size(0), k.size(1), k.device());
+        options.longest_q = q.size(1);
+        options.longest_k = k.size(1);
         const auto flat = [](const Tensor& x) {
             return reshape(x, {x.size(0) * x.size(1), x.size(2), x.size(3)});
         };
         return reshape(attention(flat(q), flat(k), flat(v), options), q.sizes());
     }
     check_heads(q, k, v);
-    const Sequences sequences = sequences_of(given, q.size(0), k.size(0));
+    const Sequences sequences = sequences_of(given, q, k.size(0));
     const PhiloxKey key = dropout_key(given);
     if (is_composed()) {
         return composed_attention(q, k, v, given, sequences.offsets_q, sequences.offsets_k);
@@ -264,7 +293,7 @@ Tensor attention_qkv(const Tensor& qkv, std::int64_t heads, std::int64_t kv_head
                  qkv.dimensions() == 2 && qkv.size(1) == (heads + 2 * kv_heads) * head_dim,
                  "attention_qkv: qkv has shape {}; needs [tokens, ({} + 2 * {}) * {}]", qkv.sizes(),
                  heads, kv_heads, head_dim);
-    const Sequences sequences = sequences_of(options, qkv.size(0), qkv.size(0));
+    const Sequences sequences = sequences_of(options, qkv, qkv.size(0));
     const PhiloxKey key = dropout_key(options);
     const Shape sizes{qkv.size(0), heads * head_dim};
     if (is_composed()) {

@@ -14,15 +14,20 @@ namespace tempra {
 namespace {
 
 // bool [queries, keys]: which keys a query sees. Positions count from the sequence's last key.
-Tensor visible_keys(std::int64_t queries, std::int64_t keys, const AttentionOptions& options) {
-    const Tensor key = reshape(arange(0, static_cast<double>(keys)), {1, keys});
-    const Tensor query = add(reshape(arange(0, static_cast<double>(queries)), {queries, 1}),
-                             full({}, static_cast<double>(keys - queries), DType::i64));
-    Tensor visible = full({queries, keys}, 1, DType::boolean);
+Tensor visible_keys(std::int64_t queries, std::int64_t keys, const AttentionOptions& options,
+                    Device device) {
+    const auto count_to = [device](std::int64_t end) {
+        return arange(0, static_cast<double>(end), 1, DType::i64, device);
+    };
+    const auto number = [device](std::int64_t value) {
+        return full({}, static_cast<double>(value), DType::i64, device);
+    };
+    const Tensor key = reshape(count_to(keys), {1, keys});
+    const Tensor query = add(reshape(count_to(queries), {queries, 1}), number(keys - queries));
+    Tensor visible = full({queries, keys}, 1, DType::boolean, device);
     if (options.causal) visible = logical_and(visible, less_equal(key, query));
     if (options.window > 0) {
-        const Tensor first =
-            subtract(query, full({}, static_cast<double>(options.window), DType::i64));
+        const Tensor first = subtract(query, number(options.window));
         visible = logical_and(visible, greater(key, first));
     }
     return visible;
@@ -31,7 +36,7 @@ Tensor visible_keys(std::int64_t queries, std::int64_t keys, const AttentionOpti
 // q [heads, queries, dim], k and v [heads, keys, dim]
 Tensor one_sequence(const Tensor& q, const Tensor& k, const Tensor& v,
                     const AttentionOptions& options, double scale) {
-    const Tensor visible = visible_keys(q.size(1), k.size(1), options);
+    const Tensor visible = visible_keys(q.size(1), k.size(1), options, q.device());
     const Tensor mask = cast(visible, q.dtype());
     const Tensor scores = multiply(matmul(q, transpose(k, 1, 2)), scalar_like(q, scale));
     // A large negative score stands for "unseen"; the mask then removes rows that see nothing.
@@ -52,8 +57,10 @@ Tensor composed_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     TEMPRA_CHECK(Error, options.dropout_probability == 0,
                  "attention: composed() has no dropout of attention weights; set it to 0");
     const double scale = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(2))));
-    const auto* starts_q = offsets_q.data_as<std::int32_t>();
-    const auto* starts_k = offsets_k.data_as<std::int32_t>();
+    // One operation after the other for each sequence: here the host has to know them.
+    const Tensor host_q = to_device(offsets_q, {}), host_k = to_device(offsets_k, {});
+    const auto* starts_q = host_q.data_as<std::int32_t>();
+    const auto* starts_k = host_k.data_as<std::int32_t>();
     const std::int64_t repeats = q.size(1) / k.size(1);
     const std::int64_t heads_first[] = {1, 0, 2};
     const auto repeated = [&](const Tensor& x) {  // [keys, kv_heads, dim] -> [heads, keys, dim]

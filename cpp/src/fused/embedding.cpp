@@ -48,7 +48,7 @@ Tensor embedding(const Tensor& weight, const Tensor& indices, DType dtype) {
                       flat_indices.view(), rows.view());
     TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
                  "embedding: an index is outside [0, {})", weight.size(0));
-    check_status(status, "embedding", dtype);
+    check_status(status, "embedding", dtype, weight.device());
     const bool recording = should_record({&weight});
     const GradModeGuard off(false);
     const Tensor result = reshape(rows, sizes);

@@ -48,12 +48,20 @@ void run(const Tensor& hidden, const Tensor& weight, const CrossEntropyOptions& 
     TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
                  "{}: a label is outside [0, {}) and is not ignore_index {}", kName, weight.size(0),
                  options.ignore_index);
-    check_status(status, kName, hidden.dtype());
+    check_status(status, kName, hidden.dtype(), hidden.device());
+}
+
+bool on_cpu(const Tensor& x) { return x.device().type == DeviceType::cpu; }
+
+// A factor of 1 costs no pass on the CPU; on a device it is not read back to find out.
+Tensor scaled_by(const Tensor& gradient, const Tensor& scale) {
+    if (on_cpu(scale) && scale.item() == 1.0) return gradient;
+    return multiply(gradient, cast(scale, gradient.dtype()));
 }
 
 // target += scale * gradient, in f32
 void add_scaled(const Tensor& gradient, const Tensor& scale, const Tensor& target) {
-    const Tensor scaled = scale.item() == 1.0 ? gradient : multiply(gradient, scale);
+    const Tensor scaled = scaled_by(gradient, scale);
     launch(kName, target, &KernelTable::accumulate, scaled.view(), target.view());
 }
 
@@ -64,15 +72,19 @@ struct ReducedLossNode : Node {
     void backward(BackwardContext& context) override {
         const Tensor scale = context.grad_output();
         if (context.needs(0)) {
-            const bool unit = scale.item() == 1.0;
-            const Tensor scaled =
-                unit ? grad_hidden : multiply(grad_hidden, cast(scale, grad_hidden.dtype()));
-            context.set(0, reshape(scaled, edges()[0].sizes));
+            context.set(0, reshape(scaled_by(grad_hidden, scale), edges()[0].sizes));
         }
         if (context.needs(1)) add_scaled(grad_weight, scale, context.gradient_buffer(1));
         if (context.needs(2)) add_scaled(grad_bias, scale, context.gradient_buffer(2));
     }
     void release() override { grad_hidden = grad_weight = grad_bias = Tensor(); }
+};
+
+// What a mean divides by: the number of labels that count, at least 1. On a device it is not read
+// back, but stays there as 1 / number, [].
+struct Divisor {
+    std::int64_t counted = 1;
+    Tensor reciprocal;
 };
 
 // A loss whose gradients are computed in backward, from what went into it.
@@ -136,7 +148,7 @@ struct UnreducedLossNode : LaterGradientsNode {
 // A reduced loss and its gradients, all in backward; `result` gets its value there.
 struct DeferredLossNode : LaterGradientsNode {
     Tensor result;  // detached, the same storage
-    std::int64_t counted = 0;
+    Divisor divisor;
     void backward(BackwardContext& context) override;
     void release() override {
         LaterGradientsNode::release();
@@ -144,29 +156,42 @@ struct DeferredLossNode : LaterGradientsNode {
     }
 };
 
-Tensor reduce_losses(const Tensor& losses, std::int64_t counted, Reduction reduction) {
+Tensor reduce_losses(const Tensor& losses, const Divisor& divisor, Reduction reduction) {
     const Tensor total = sum(losses);
-    if (reduction == Reduction::sum || counted == 0) return total;
-    return multiply(total, scalar_like(total, 1.0 / static_cast<double>(counted)));
+    if (reduction == Reduction::sum || divisor.counted == 0) return total;
+    if (divisor.reciprocal.defined()) return multiply(total, divisor.reciprocal);
+    return multiply(total, scalar_like(total, 1.0 / static_cast<double>(divisor.counted)));
 }
 
-double scale_of(const CrossEntropyOptions& options, std::int64_t counted) {
-    const bool average = options.reduction == Reduction::mean && counted > 0;
-    return average ? 1.0 / static_cast<double>(counted) : 1.0;
+double scale_of(const CrossEntropyOptions& options, const Divisor& divisor) {
+    const bool average = options.reduction == Reduction::mean && divisor.counted > 0;
+    return average ? 1.0 / static_cast<double>(divisor.counted) : 1.0;
+}
+
+// On a device the scale of the gradient is there: every row is given the same number, [tokens] with
+// a stride of 0.
+TensorView same_for_all(const Tensor& scale, std::int64_t tokens) {
+    return expand(reshape(scale, {1}), {tokens}).view();
 }
 
 void DeferredLossNode::backward(BackwardContext& context) {
     Tensor losses;
+    Tensor scale = context.grad_output();
+    if (divisor.reciprocal.defined()) scale = multiply(scale, divisor.reciprocal);
     compute_gradients(context, [&](LinearCrossEntropyArguments& arguments, const Tensor& rows) {
         losses = empty({rows.size(0)}, statistics_dtype(rows.dtype()), rows.device());
         arguments.losses = losses.view();
-        arguments.grad_scale = context.grad_output().item() * scale_of(options, counted);
+        if (on_cpu(rows)) {
+            arguments.grad_scale = scale.item() * scale_of(options, divisor);
+        } else {
+            arguments.grad_losses = same_for_all(scale, rows.size(0));
+        }
     });
-    copy_(result, reduce_losses(losses, counted, options.reduction));
+    copy_(result, reduce_losses(losses, divisor, options.reduction));
 }
 
 Tensor composed_loss(const Tensor& hidden, const Tensor& weight, const Tensor& bias,
-                     const Tensor& labels, const Tensor& valid, std::int64_t counted,
+                     const Tensor& labels, const Tensor& valid, const Divisor& divisor,
                      const CrossEntropyOptions& options) {
     const DType dtype = statistics_dtype(hidden.dtype());
     Tensor logits = cast(matmul(hidden, transpose(cast(weight, hidden.dtype()), 0, 1)), dtype);
@@ -189,7 +214,7 @@ Tensor composed_loss(const Tensor& hidden, const Tensor& weight, const Tensor& b
     }
     losses = where(valid, losses, scalar_like(losses, 0));
     return options.reduction == Reduction::none ? losses
-                                                : reduce_losses(losses, counted, options.reduction);
+                                                : reduce_losses(losses, divisor, options.reduction);
 }
 
 void check_arguments(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
@@ -224,7 +249,17 @@ Tensor valid_labels(const Tensor& labels, const CrossEntropyOptions& options) {
     return not_equal(labels, scalar_like(labels, static_cast<double>(options.ignore_index)));
 }
 
-std::int64_t count(const Tensor& valid) { return static_cast<std::int64_t>(sum(valid).item()); }
+Divisor count(const Tensor& valid, const CrossEntropyOptions& options) {
+    Divisor divisor;
+    if (on_cpu(valid)) {
+        divisor.counted = static_cast<std::int64_t>(sum(valid).item());
+    } else if (options.reduction == Reduction::mean) {
+        const GradModeGuard off(false);
+        const Tensor counted = cast(sum(valid), DType::f32);
+        divisor.reciprocal = reciprocal(maximum(counted, scalar_like(counted, 1)));
+    }
+    return divisor;
+}
 
 }  // namespace
 
@@ -243,7 +278,7 @@ Tensor deferred_linear_cross_entropy(const Tensor& hidden, const Tensor& weight,
     auto node = make_node<DeferredLossNode>({&hidden, &weight, &bias});
     node->save(hidden, weight, bias, reshape(contiguous(labels), {labels.numel()}), options);
     node->result = result.detach();
-    node->counted = count(valid_labels(labels, options));
+    node->divisor = count(valid_labels(labels, options), options);
     attach(result, node);
     return result;
 }
@@ -252,8 +287,8 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
                             const Tensor& bias, const CrossEntropyOptions& options) {
     check_arguments(hidden, weight, labels, bias, options);
     const Tensor valid = valid_labels(labels, options);
-    const std::int64_t counted = count(valid);
-    if (is_composed()) return composed_loss(hidden, weight, bias, labels, valid, counted, options);
+    const Divisor divisor = count(valid, options);
+    if (is_composed()) return composed_loss(hidden, weight, bias, labels, valid, divisor, options);
 
     const bool recording = should_record({&hidden, &weight, &bias});
     const GradModeGuard off(false);
@@ -272,7 +307,7 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
     if (options.reduction == Reduction::none || !recording) {
         run(rows, parameter, options, arguments);
         if (options.reduction != Reduction::none) {
-            return reduce_losses(losses, counted, options.reduction);
+            return reduce_losses(losses, divisor, options.reduction);
         }
         const Tensor result = reshape(losses, labels.sizes());
         if (recording) {
@@ -295,9 +330,14 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
     arguments.grad_weight = node->grad_weight.view();
     arguments.grad_bias = node->grad_bias.view();
     arguments.accumulate = 0;
-    arguments.grad_scale = scale_of(options, counted);
+    if (divisor.reciprocal.defined()) {
+        arguments.grad_losses = same_for_all(divisor.reciprocal, rows.size(0));
+        arguments.log_sum_exps = {};
+    } else {
+        arguments.grad_scale = scale_of(options, divisor);
+    }
     run(rows, parameter, options, arguments);
-    const Tensor result = reduce_losses(losses, counted, options.reduction);
+    const Tensor result = reduce_losses(losses, divisor, options.reduction);
     attach(result, node);
     return result;
 }

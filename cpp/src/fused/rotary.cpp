@@ -24,7 +24,7 @@ void rotate(const Tensor& x, const Tensor& positions, const Tensor& cosines, con
                       std::int32_t{inverse}, result.view());
     TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
                  "rotary: a position is outside [0, {})", cosines.size(0));
-    check_status(status, "rotary", x.dtype());
+    check_status(status, "rotary", x.dtype(), x.device());
 }
 
 Tensor rotated(const Tensor& x, const Tensor& positions, const Tensor& cosines, const Tensor& sines,

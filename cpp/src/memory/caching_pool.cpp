@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "memory/scratch.h"
+#include "platform/huge_pages.h"
 
 namespace tempra {
 
@@ -24,6 +25,25 @@ std::int64_t size_class(std::int64_t bytes) {
     return (bytes + step - 1) / step * step;
 }
 
+// Of a block this large or larger the whole huge pages are asked for as such: a product that walks
+// a weight by columns, or the optimizer with its five streams, needs a new small page every few
+// lines. The rest of a block is in small pages, so that no memory is taken beyond its end.
+constexpr std::int64_t kHugeBlockBytes = 2 * platform::kHugePageBytes;
+
+void* allocate_block(std::int64_t bytes) noexcept {
+    const bool huge = bytes >= kHugeBlockBytes;
+    void* block = nullptr;
+    const std::int64_t alignment = huge ? platform::kHugePageBytes : kAlignment;
+    if (posix_memalign(&block, static_cast<size_t>(alignment), static_cast<size_t>(bytes)) != 0) {
+        return nullptr;
+    }
+    if (huge) {
+        const std::int64_t pages = bytes / platform::kHugePageBytes;
+        platform::prefer_huge_pages(block, pages * platform::kHugePageBytes);
+    }
+    return block;
+}
+
 class Pool {
   public:
     void* allocate(std::int64_t bytes) noexcept {
@@ -36,10 +56,10 @@ class Pool {
             count_in_use(rounded);
             return block;
         }
-        void* block = std::aligned_alloc(kAlignment, static_cast<size_t>(rounded));
+        void* block = allocate_block(rounded);
         if (block == nullptr) {
             trim_locked();
-            block = std::aligned_alloc(kAlignment, static_cast<size_t>(rounded));
+            block = allocate_block(rounded);
             if (block == nullptr) return nullptr;
         }
         statistics_.bytes_reserved += rounded;

@@ -2,8 +2,10 @@
 #include <algorithm>
 
 #include "autograd/tape.h"
+#include "dispatch/select.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
+#include "tensor/device_copy.h"
 
 namespace tempra {
 
@@ -14,6 +16,15 @@ struct CopyNode : PrimitiveNode {
     std::vector<Tensor> backward_graph(const std::vector<Tensor>& grads,
                                        const std::vector<char>& /*needed*/) override {
         return {cast(grads[0], edges()[0].dtype)};
+    }
+    void release() override {}
+};
+
+struct ToDeviceNode : PrimitiveNode {
+    [[nodiscard]] const char* name() const override { return "to"; }
+    std::vector<Tensor> backward_graph(const std::vector<Tensor>& grads,
+                                       const std::vector<char>& /*needed*/) override {
+        return {to_device(grads[0], edges()[0].device)};
     }
     void release() override {}
 };
@@ -50,7 +61,7 @@ struct SplitNode : PrimitiveNode {
             }
             Shape sizes = edges()[0].sizes;
             sizes[dimension] = lengths[i];
-            pieces.push_back(zeros(sizes, edges()[0].dtype));
+            pieces.push_back(zeros(sizes, edges()[0].dtype, edges()[0].device));
         }
         return {concatenate(pieces, dimension)};
     }
@@ -73,6 +84,39 @@ Tensor contiguous(const Tensor& x) { return x.is_contiguous() ? x : clone(x); }
 Tensor clone(const Tensor& x) { return copied(x, x.dtype()); }
 Tensor cast(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : copied(x, dtype); }
 
+Tensor to_device(const Tensor& x, Device device) {
+    if (x.device() == device) return x;
+    Tensor whole;
+    {
+        const GradModeGuard off(false);
+        whole = contiguous(x);
+    }
+    const Tensor result = copied_to_device(whole, device);
+    if (is_floating(x.dtype()) && should_record({&x})) {
+        attach(result, make_node<ToDeviceNode>({&x}));
+    }
+    return result;
+}
+
+void move_(Tensor tensor, Device device) {
+    if (tensor.device() == device) return;
+    TEMPRA_CHECK(Error, tensor.is_leaf(), "move_: a tensor of shape {} was computed; use to()",
+                 tensor.sizes());
+    const bool recorded = has_autograd_record(tensor);
+    TEMPRA_CHECK(Error, !recorded || !autograd_record(tensor).in_arena,
+                 "move_: a parameter of shape {} is in an optimizer's arena on {}; move the model "
+                 "before making the optimizer",
+                 tensor.sizes(), tensor.device());
+    const GradModeGuard off(false);
+    const Tensor moved = copied_to_device(contiguous(tensor.detach()), device);
+    TensorAccess::rebind(tensor, TensorAccess::impl(moved).storage, 0);
+    tensor.bump_version();
+    if (!recorded) return;
+    AutogradRecord& record = autograd_record(tensor);
+    record.low_precision = Tensor();
+    if (record.grad.defined()) record.grad = to_device(record.grad, device);
+}
+
 Tensor concatenate(const std::vector<Tensor>& tensors, std::int64_t dimension) {
     TEMPRA_CHECK(ShapeError, !tensors.empty(), "concatenate: no tensors given");
     const Tensor& first = tensors[0];
@@ -83,6 +127,9 @@ Tensor concatenate(const std::vector<Tensor>& tensors, std::int64_t dimension) {
     for (const Tensor& piece : tensors) {
         TEMPRA_CHECK(DtypeError, piece.dtype() == first.dtype(),
                      "concatenate: dtypes {} and {} differ", first.dtype(), piece.dtype());
+        if (piece.device() != first.device()) {
+            raise_mixed_devices("concatenate", first.device(), piece.device());
+        }
         bool fits = piece.dimensions() == first.dimensions();
         for (int i = 0; fits && i < first.dimensions(); ++i) {
             fits = i == axis || piece.size(i) == first.size(i);

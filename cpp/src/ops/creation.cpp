@@ -12,13 +12,11 @@
 namespace tempra {
 
 Tensor empty(const Shape& sizes, DType dtype, Device device) {
-    TEMPRA_CHECK(DeviceError, device.type == DeviceType::cpu,
-                 "device {}: this build has no kernels for it; use device cpu", device);
     IntrusivePtr<TensorImpl> impl = make_counted<TensorImpl>();
     std::int64_t bytes = 0;
     TEMPRA_CHECK(ShapeError, !__builtin_mul_overflow(sizes.numel(), size_of(dtype), &bytes),
                  "empty: shape {} of dtype {} does not fit 63 bits of bytes", sizes, dtype);
-    impl->storage = make_counted<Storage>(bytes);
+    impl->storage = make_counted<Storage>(bytes, device);
     impl->version = make_counted<VersionCounter>();
     impl->sizes = sizes;
     impl->strides = contiguous_strides(sizes);
@@ -29,7 +27,11 @@ Tensor empty(const Shape& sizes, DType dtype, Device device) {
 
 Tensor zeros(const Shape& sizes, DType dtype, Device device) {
     Tensor result = empty(sizes, dtype, device);
-    std::memset(result.data(), 0, static_cast<size_t>(result.bytes()));
+    if (device.type == DeviceType::cpu) {
+        std::memset(result.data(), 0, static_cast<size_t>(result.bytes()));
+    } else {
+        launch("zeros", result, &KernelTable::fill, result.view(), 0.0);
+    }
     return result;
 }
 
@@ -39,13 +41,13 @@ Tensor full(const Shape& sizes, double value, DType dtype, Device device) {
     return result;
 }
 
-Tensor arange(double start, double stop, double step, DType dtype) {
+Tensor arange(double start, double stop, double step, DType dtype, Device device) {
     TEMPRA_CHECK(ShapeError,
                  step != 0 && std::isfinite(start) && std::isfinite(stop) && std::isfinite(step),
                  "arange: start {}, stop {}, step {} given; they must be finite and step not 0",
                  start, stop, step);
     const double count = std::ceil((stop - start) / step);
-    Tensor result = empty({count > 0 ? static_cast<std::int64_t>(count) : 0}, dtype);
+    Tensor result = empty({count > 0 ? static_cast<std::int64_t>(count) : 0}, dtype, device);
     launch("arange", result, &KernelTable::arange, result.view(), start, step);
     return result;
 }
@@ -66,7 +68,8 @@ void fill_(Tensor tensor, double value) {
 void copy_(Tensor destination, const Tensor& source) {
     check_writable("copy_", destination);
     const GradModeGuard off(false);
-    const Tensor from = expand(source, destination.sizes());
+    // Across devices the bytes travel first; the dtype is converted where they arrive.
+    const Tensor from = expand(to_device(source, destination.device()), destination.sizes());
     // The table is that of the floating dtype involved, where there is one of f32 and bf16.
     const bool by_source = source.dtype() == DType::f32 || source.dtype() == DType::bf16;
     const bool by_destination =
@@ -76,7 +79,7 @@ void copy_(Tensor destination, const Tensor& source) {
     } else {
         check_status(launch_status("copy_", destination.device(), DType::f64, &KernelTable::copy,
                                    from.view(), destination.view()),
-                     "copy_", destination.dtype());
+                     "copy_", destination.dtype(), destination.device());
     }
     destination.bump_version();
 }

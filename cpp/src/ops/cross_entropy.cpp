@@ -32,12 +32,20 @@ void check_arguments(const Tensor& logits, const Tensor& labels,
 
 // Negative labels would otherwise count from the end, as indices do.
 void check_range(const Tensor& safe_labels, std::int64_t classes) {
-    if (safe_labels.numel() == 0) return;
+    if (safe_labels.numel() == 0 || safe_labels.device().type != DeviceType::cpu) return;
     const double lowest = minimum_of(safe_labels).item();
     const double highest = maximum_of(safe_labels).item();
     TEMPRA_CHECK(ShapeError, lowest >= 0 && highest < static_cast<double>(classes),
                  "cross_entropy: labels reach from {} to {}; needs 0 to {} (or ignore_index)",
                  lowest, highest, classes - 1);
+}
+
+// On a device nothing is read back: gathering finds labels that are out of range, and negative ones
+// are made so.
+Tensor out_of_range_if_negative(const Tensor& safe_labels, std::int64_t classes) {
+    if (safe_labels.device().type == DeviceType::cpu) return safe_labels;
+    const Tensor outside = scalar_like(safe_labels, static_cast<double>(classes));
+    return where(less(safe_labels, scalar_like(safe_labels, 0)), outside, safe_labels);
 }
 
 Tensor times(const Tensor& x, double factor) { return multiply(x, scalar_like(x, factor)); }
@@ -54,11 +62,11 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels,
     {
         const GradModeGuard off(false);
         const Tensor whole = cast(labels, DType::i64);
-        const Tensor ignored = full({}, static_cast<double>(options.ignore_index), DType::i64);
+        const Tensor ignored = scalar_like(whole, static_cast<double>(options.ignore_index));
         valid = not_equal(whole, ignored);
         const Tensor safe = where(valid, whole, scalar_like(whole, 0));
         check_range(safe, x.size(-1));
-        index = unsqueeze(safe, -1);
+        index = unsqueeze(out_of_range_if_negative(safe, x.size(-1)), -1);
     }
     const Tensor log_probabilities = log_softmax(x);
     Tensor losses = negative(squeeze(gather(log_probabilities, -1, index), -1));
@@ -74,7 +82,16 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels,
     if (options.reduction == Reduction::none) return losses;
     const Tensor total = sum(losses);
     if (options.reduction == Reduction::sum) return total;
-    return times(total, 1.0 / std::max(sum(valid).item(), 1.0));
+    if (x.device().type == DeviceType::cpu) {
+        return times(total, 1.0 / std::max(sum(valid).item(), 1.0));
+    }
+    Tensor counted;
+    {
+        const GradModeGuard off(false);
+        const Tensor count = cast(sum(valid), total.dtype());
+        counted = maximum(count, scalar_like(count, 1));
+    }
+    return divide(total, counted);
 }
 
 }  // namespace tempra

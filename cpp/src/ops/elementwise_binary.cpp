@@ -4,6 +4,7 @@
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
+#include "ops/widened.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
 #include "tempra/ops/layout.h"
@@ -72,17 +73,19 @@ struct BinaryNode : PrimitiveNode {
     }
 
   private:
+    // May be f32 where the operands are narrower: it is rounded when all is done, sums included.
     [[nodiscard]] Tensor gradient(const Tensor& g, bool first) const {
         switch (op) {
             case BinaryOp::add: return g;
             case BinaryOp::subtract: return first ? g : negative(g);
             case BinaryOp::multiply: return multiply(g, (first ? b : a).get(name()));
             case BinaryOp::divide: {
-                const Tensor by_b = divide(g, b.get(name()));
-                if (first) return by_b;
-                return negative(multiply(by_b, divide(a.get(name()), b.get(name()))));
+                if (first) return divide(g, b.get(name()));
+                const Tensor divisor = widened(b.get(name()));
+                const Tensor quotient = divide(widened(a.get(name())), divisor);
+                return negative(multiply(divide(widened(g), divisor), quotient));
             }
-            case BinaryOp::power: return power_gradient(g, first);
+            case BinaryOp::power: return power_gradient(widened(g), first);
             case BinaryOp::maximum:
             case BinaryOp::minimum: {
                 const Tensor& x = (first ? a : b).get(name());
@@ -95,8 +98,8 @@ struct BinaryNode : PrimitiveNode {
 
     // d/da = b a^(b-1); d/db = a^b log a, taken as 0 where a is 0.
     [[nodiscard]] Tensor power_gradient(const Tensor& g, bool first) const {
-        const Tensor& base = a.get(name());
-        const Tensor& exponent = b.get(name());
+        const Tensor base = widened(a.get(name()));
+        const Tensor exponent = widened(b.get(name()));
         if (first) {
             const Tensor lowered = power(base, subtract(exponent, scalar_like(exponent, 1.0)));
             return multiply(g, multiply(exponent, lowered));
@@ -109,8 +112,6 @@ struct BinaryNode : PrimitiveNode {
 };
 
 Tensor binary(BinaryOp op, const Tensor& left, const Tensor& right) {
-    TEMPRA_CHECK(DeviceError, left.device() == right.device(), "{}: operands on {} and {}",
-                 name_of(op), left.device(), right.device());
     DType dtype =
         is_logical(op) ? DType::boolean : arithmetic_dtype(promote(left.dtype(), right.dtype()));
     if ((op == BinaryOp::divide || op == BinaryOp::power) && !is_floating(dtype))
@@ -171,7 +172,7 @@ struct ClampNode : PrimitiveNode {
 Tensor scalar_like(const Tensor& like, double value) {
     const bool whole = value == std::nearbyint(value);
     const bool fits = is_floating(like.dtype()) || (whole && like.dtype() != DType::boolean);
-    return full({}, value, fits ? like.dtype() : (whole ? DType::i64 : DType::f32));
+    return full({}, value, fits ? like.dtype() : (whole ? DType::i64 : DType::f32), like.device());
 }
 
 Tensor add(const Tensor& a, const Tensor& b) { return binary(BinaryOp::add, a, b); }

@@ -48,7 +48,7 @@ Tensor gelu_tanh_derivative(const Tensor& x) {
 // op'(x), stated in operations so that it can be differentiated again.
 Tensor derivative(UnaryOp op, const Tensor& x) {
     switch (op) {
-        case UnaryOp::negative: return full(x.sizes(), -1.0, x.dtype());
+        case UnaryOp::negative: return full(x.sizes(), -1.0, x.dtype(), x.device());
         case UnaryOp::absolute: return sign(x);
         case UnaryOp::exp: return exp(x);
         case UnaryOp::log: return reciprocal(x);
@@ -103,6 +103,18 @@ struct UnaryNode : PrimitiveNode {
 
 bool gives_bool(UnaryOp op) { return op >= UnaryOp::logical_not; }
 
+// Device kernels of one operand are for floats; whole numbers take those of two.
+Tensor of_integers(UnaryOp op, const Tensor& x) {
+    const Tensor zero = scalar_like(x, 0);
+    switch (op) {
+        case UnaryOp::negative: return subtract(zero, x);
+        case UnaryOp::absolute: return maximum(x, subtract(zero, x));
+        case UnaryOp::square: return multiply(x, x);
+        case UnaryOp::relu: return maximum(x, zero);
+        default: return subtract(cast(greater(x, zero), x.dtype()), cast(less(x, zero), x.dtype()));
+    }
+}
+
 Tensor unary(UnaryOp op, const Tensor& input) {
     // Functions of integers are real-valued, except those that keep whole numbers whole.
     const bool keeps_integers = op == UnaryOp::negative || op == UnaryOp::absolute ||
@@ -110,6 +122,8 @@ Tensor unary(UnaryOp op, const Tensor& input) {
     const Tensor x = is_floating(input.dtype()) || gives_bool(op) || keeps_integers
                          ? input
                          : cast(input, DType::f32);
+    const bool whole = x.dtype() == DType::i64 || x.dtype() == DType::i32;
+    if (whole && keeps_integers && x.device().type != DeviceType::cpu) return of_integers(op, x);
     const Tensor result = empty(x.sizes(), gives_bool(op) ? DType::boolean : x.dtype(), x.device());
     launch(name_of(op), x, &KernelTable::unary, op, x.view(), result.view());
     if (!gives_bool(op) && should_record({&x})) {

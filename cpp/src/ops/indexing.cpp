@@ -3,6 +3,7 @@
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
+#include "ops/widened.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
 #include "tempra/ops/layout.h"
@@ -74,9 +75,11 @@ struct ScatterNode : PrimitiveNode {
         Shape steps = Shape::filled(where_to.dimensions(), 1);
         steps[dimension] = where_to.size(dimension);
         const Tensor position =
-            expand(reshape(arange(0, static_cast<double>(where_to.size(dimension)), 1), steps),
+            expand(reshape(arange(0, static_cast<double>(where_to.size(dimension)), 1, DType::i64,
+                                  where_to.device()),
+                           steps),
                    where_to.sizes());
-        const Tensor none = full(edges()[0].sizes, -1.0, DType::i64);
+        const Tensor none = full(edges()[0].sizes, -1.0, DType::i64, where_to.device());
         const Tensor winner = scatter(none, dimension, where_to, contiguous(position));
         return cast(equal(gather(winner, dimension, where_to), position), dtype);
     }
@@ -92,12 +95,17 @@ Tensor scatter_into(const char* name, const Tensor& x, std::int64_t dimension, c
     TEMPRA_CHECK(DtypeError, source.dtype() == x.dtype(), "{}: dtypes {} and {} differ", name,
                  x.dtype(), source.dtype());
     const Tensor positions = checked_index(name, index, x.size(axis));
+    // Where several terms may meet in one place, their sum is rounded once.
+    const bool sums = add && index.dimensions() > 0 && index.size(axis) > 1;
     Tensor result;
     {
         const GradModeGuard off(false);
-        result = clone(x);
-        launch(name, x, &KernelTable::scatter, source.view(), std::int32_t{axis}, positions.view(),
+        const Tensor terms = sums ? widened(source) : source;
+        const Tensor base = sums ? widened(x) : x;
+        result = base.dtype() == x.dtype() ? clone(x) : base;
+        launch(name, x, &KernelTable::scatter, terms.view(), std::int32_t{axis}, positions.view(),
                std::int32_t{add}, result.view());
+        result = cast(result, x.dtype());
     }
     if (should_record({&x, &source})) {
         auto node = make_node<ScatterNode>({&x, &source});

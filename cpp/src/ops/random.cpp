@@ -127,15 +127,16 @@ void normal_(Tensor tensor, double mean, double standard_deviation, Generator* g
     tensor.bump_version();
 }
 
-Tensor uniform(const Shape& sizes, double low, double high, DType dtype, Generator* generator) {
-    Tensor result = empty(sizes, dtype);
+Tensor uniform(const Shape& sizes, double low, double high, DType dtype, Generator* generator,
+               Device device) {
+    Tensor result = empty(sizes, dtype, device);
     uniform_(result, low, high, generator);
     return result;
 }
 
 Tensor normal(const Shape& sizes, double mean, double standard_deviation, DType dtype,
-              Generator* generator) {
-    Tensor result = empty(sizes, dtype);
+              Generator* generator, Device device) {
+    Tensor result = empty(sizes, dtype, device);
     normal_(result, mean, standard_deviation, generator);
     return result;
 }
@@ -150,7 +151,7 @@ Tensor categorical(const Tensor& logits, Generator* generator) {
     const DType dtype = logits.dtype() == DType::f16 ? DType::f32 : logits.dtype();
     Shape sizes = logits.sizes();
     sizes.erase(sizes.dimensions() - 1);
-    const Tensor result = empty(sizes, DType::i64);
+    const Tensor result = empty(sizes, DType::i64, logits.device());
     const Tensor rows = reshape(contiguous(cast(logits, dtype)), {sizes.numel(), logits.size(-1)});
     launch("categorical", rows, &KernelTable::categorical, rows.view(), take_key(generator),
            reshape(result, {sizes.numel()}).view());

@@ -6,6 +6,7 @@
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
+#include "ops/widened.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
 #include "tempra/ops/layout.h"
@@ -34,7 +35,9 @@ struct ReduceNode : PrimitiveNode {
             return {multiply(g, scalar_like(g, 1.0 / static_cast<double>(count)))};
         }
         const Tensor& x = input.get(name());
-        if (op == ReduceOp::product) return {multiply(g, product_derivative(x))};
+        if (op == ReduceOp::product) {
+            return {multiply(widened(g), product_derivative(widened(x)))};
+        }
         // Extremes: the gradient is divided among the elements that are equal to the extreme.
         const Tensor extreme = reshape(output.get(name()), kept_sizes);
         const Tensor mask = cast(equal(x, extreme), x.dtype());
@@ -60,13 +63,13 @@ struct ReduceNode : PrimitiveNode {
         const Tensor moved = permute(x, order);
         const Tensor flat = reshape(moved, {rows, rows == 0 ? 0 : x.numel() / rows});
         const std::int64_t count = flat.size(1);
-        Tensor left = full({rows, 1}, 1.0, x.dtype());
+        Tensor left = full({rows, 1}, 1.0, x.dtype(), x.device());
         std::vector<Tensor> lefts;
         for (std::int64_t i = 0; i < count; ++i) {
             lefts.push_back(left);
             left = multiply(left, narrow(flat, 1, i, 1));
         }
-        Tensor right = full({rows, 1}, 1.0, x.dtype());
+        Tensor right = full({rows, 1}, 1.0, x.dtype(), x.device());
         std::vector<Tensor> others(count);
         for (std::int64_t i = count - 1; i >= 0; --i) {
             others[i] = multiply(lefts[i], right);

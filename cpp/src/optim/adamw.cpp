@@ -1,8 +1,10 @@
 #include "tempra/optim/adamw.h"
 
 #include <cmath>
+#include <cstddef>
 
 #include "dispatch/launch.h"
+#include "optim/plain_values.h"
 #include "tempra/ops/creation.h"
 #include "tempra/training.h"
 
@@ -11,10 +13,11 @@ namespace tempra {
 struct AdamW::State {
     std::shared_ptr<ParameterArena> arena;
     Tensor first_moments, second_moments;
-    std::vector<ArenaSegment> segments;
-    std::vector<AdamWGroup> groups;
+    PlainValues<ArenaSegment> segments;
+    PlainValues<AdamWGroup> groups;
+    PlainValues<StepScalars> scalars;
+    PlainValues<double> sum_of_squares;
     std::vector<bool> frozen;
-    StepScalars scalars{};
 };
 
 namespace {
@@ -48,9 +51,11 @@ AdamW::AdamW(std::shared_ptr<ParameterArena> arena, const std::vector<AdamWOptio
                  group_of.size() == segments.size() && frozen.size() == segments.size(),
                  "adamw: {} parameters, but group_of has {} entries and frozen {}", segments.size(),
                  group_of.size(), frozen.size());
+    std::vector<AdamWGroup> known_groups;
+    std::vector<ArenaSegment> known_segments;
     for (size_t i = 0; i < groups.size(); ++i) {
         check_options(i, groups[i]);
-        state_->groups.push_back(
+        known_groups.push_back(
             {static_cast<float>(groups[i].learning_rate_scale),
              static_cast<float>(groups[i].weight_decay), static_cast<float>(groups[i].beta1),
              static_cast<float>(groups[i].beta2), static_cast<float>(groups[i].epsilon)});
@@ -60,10 +65,14 @@ AdamW::AdamW(std::shared_ptr<ParameterArena> arena, const std::vector<AdamWOptio
                      group_of[i] >= 0 && group_of[i] < static_cast<std::int64_t>(groups.size()),
                      "adamw: parameter {} is in group {}, but there are {} groups",
                      segments[i].name, group_of[i], groups.size());
-        state_->segments.push_back({segments[i].offset, segments[i].length,
-                                    static_cast<std::int32_t>(group_of[i]),
-                                    std::int32_t{frozen[i]}});
+        known_segments.push_back({segments[i].offset, segments[i].length,
+                                  static_cast<std::int32_t>(group_of[i]), std::int32_t{frozen[i]}});
     }
+    const Device device = arena->data().device();
+    state_->groups = {std::move(known_groups), device};
+    state_->segments = {std::move(known_segments), device};
+    state_->scalars = {{StepScalars{}}, device};
+    state_->sum_of_squares = {{0.0}, device};
     state_->first_moments = zeros_like(arena->data());
     state_->second_moments = zeros_like(arena->data());
     state_->frozen = frozen;
@@ -82,17 +91,18 @@ void AdamW::step(double learning_rate, double gradient_scale, double max_gradien
                  max_gradient_norm);
     State& state = *state_;
     const Tensor& data = state.arena->data();
-    const auto count = static_cast<std::int64_t>(state.segments.size());
-    state.scalars.learning_rate = static_cast<float>(learning_rate);
-    state.scalars.gradient_scale = static_cast<float>(gradient_scale);
-    state.scalars.max_gradient_norm = static_cast<float>(max_gradient_norm);
-    double sum_of_squares = 0;
+    const std::int64_t count = state.segments.size();
+    StepScalars& given = state.scalars.host()[0];
+    given.learning_rate = static_cast<float>(learning_rate);
+    given.gradient_scale = static_cast<float>(gradient_scale);
+    given.max_gradient_norm = static_cast<float>(max_gradient_norm);
+    state.scalars.write(&given.learning_rate, 3);
     const auto* gradients = state.arena->gradients().data_as<const float>();
     const ArenaSegment* segments = state.segments.data();
-    launch("adamw", data, &KernelTable::sum_of_squares, gradients, segments, count,
-           &sum_of_squares);
-    const double* norm_input = &sum_of_squares;
-    StepScalars* scalars = &state.scalars;
+    double* sum_of_squares = state.sum_of_squares.data();
+    launch("adamw", data, &KernelTable::sum_of_squares, gradients, segments, count, sum_of_squares);
+    const double* norm_input = sum_of_squares;
+    StepScalars* scalars = state.scalars.data();
     launch("adamw", data, &KernelTable::prepare_step, norm_input, scalars);
 
     AdamWArguments arguments{};
@@ -110,19 +120,24 @@ void AdamW::step(double learning_rate, double gradient_scale, double max_gradien
     state.arena->mark_written(state.frozen, copy.defined());
 }
 
+// The three that a step is given lie side by side, so that one small copy brings them.
+static_assert(offsetof(StepScalars, max_gradient_norm) ==
+              offsetof(StepScalars, learning_rate) + 2 * sizeof(float));
+
 StepReport AdamW::report() const {
-    const StepScalars& scalars = state_->scalars;
+    const StepScalars& scalars = state_->scalars.read()[0];
     return {static_cast<std::int64_t>(scalars.step_count), scalars.gradient_norm, scalars.skip != 0,
             scalars.skipped_in_a_row, scalars.skipped_total};
 }
 
 void AdamW::restore(const StepReport& report) {
-    StepScalars& scalars = state_->scalars;
+    StepScalars& scalars = state_->scalars.host()[0];
     scalars.step_count = static_cast<double>(report.step_count);
     scalars.gradient_norm = static_cast<float>(report.gradient_norm);
     scalars.skip = report.skipped ? 1 : 0;
     scalars.skipped_in_a_row = static_cast<std::int32_t>(report.skipped_in_a_row);
     scalars.skipped_total = static_cast<std::int32_t>(report.skipped_total);
+    state_->scalars.write(&scalars, 1);
 }
 
 const Tensor& AdamW::first_moments() const { return state_->first_moments; }

@@ -3,8 +3,10 @@
 #include <unordered_set>
 
 #include "autograd/autograd_record.h"
+#include "dispatch/select.h"
 #include "memory/caching_pool.h"
 #include "tempra/autograd.h"
+#include "tempra/cuda.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
 
@@ -28,13 +30,17 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
                      "arena: parameter {} has dtype {}; needs f32", name, parameter.dtype());
         TEMPRA_CHECK(Error, parameter.is_leaf(), "arena: parameter {} was computed by an operation",
                      name);
+        if (parameter.device() != parameters[0].second.device()) {
+            raise_mixed_devices("arena", parameters[0].second.device(), parameter.device());
+        }
         segments_.push_back({name, total, parameter.numel()});
         total += parameter.numel();
     }
     const GradModeGuard off(false);
-    data_ = empty({total});
-    gradients_ = zeros({total});
-    if (bf16_copy) bf16_copy_ = empty({total}, DType::bf16);
+    const Device device = parameters[0].second.device();
+    data_ = empty({total}, DType::f32, device);
+    gradients_ = zeros({total}, DType::f32, device);
+    if (bf16_copy) bf16_copy_ = empty({total}, DType::bf16, device);
     for (size_t i = 0; i < parameters.size(); ++i) {
         const Tensor& parameter = parameters[i].second;
         const Segment& segment = segments_[i];
@@ -42,6 +48,7 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         copy_(TensorAccess::alias(data_, parameter.sizes(), strides, segment.offset), parameter);
         TensorAccess::rebind(parameter, TensorAccess::impl(data_).storage, segment.offset);
         AutogradRecord& record = autograd_record(parameter);
+        record.in_arena = true;
         record.grad = TensorAccess::alias(gradients_, parameter.sizes(), strides, segment.offset);
         record.low_precision = Tensor();
         if (bf16_copy) {
@@ -53,7 +60,11 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         parameters_.push_back(parameter);
     }
     // What held the parameters until now is as large as the model and fits no activation.
-    pool_trim();
+    if (device.type == DeviceType::cpu) {
+        pool_trim();
+    } else {
+        release_free_cuda_memory(device.index);
+    }
 }
 
 void ParameterArena::zero_gradients() {

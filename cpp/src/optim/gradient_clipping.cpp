@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "dispatch/launch.h"
+#include "optim/plain_values.h"
 #include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
@@ -24,11 +25,11 @@ std::vector<Tensor> gradients_of(const std::vector<Tensor>& parameters) {
 double sum_of_squares(const Tensor& gradient) {
     if (gradient.dtype() == DType::f64) return sum(square(gradient)).item();
     const Tensor values = contiguous(cast(gradient, DType::f32));
-    const ArenaSegment all{0, values.numel(), 0, 0};
-    double total = 0;
+    PlainValues<ArenaSegment> all({{0, values.numel(), 0, 0}}, values.device());
+    PlainValues<double> total({0.0}, values.device());
     launch("gradient_norm", values, &KernelTable::sum_of_squares, values.data_as<const float>(),
-           &all, std::int64_t{1}, &total);
-    return total;
+           all.data(), std::int64_t{1}, total.data());
+    return total.read()[0];
 }
 
 }  // namespace

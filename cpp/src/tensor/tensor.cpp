@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "memory/cuda_stream.h"
 #include "tempra/error.h"
 #include "tensor/tensor_access.h"
 
@@ -61,6 +62,11 @@ double Tensor::item() const {
     TEMPRA_CHECK(ShapeError, numel() == 1, "item: needs exactly one element, got shape {}",
                  sizes());
     const void* p = data();
+    std::int64_t fetched = 0;  // room for an element of any dtype
+    if (device().type == DeviceType::cuda) {
+        CudaStream::of(device().index).read(&fetched, p, size_of(dtype()));
+        p = &fetched;
+    }
     switch (dtype()) {
         case DType::f32: return *static_cast<const float*>(p);
         case DType::bf16: return static_cast<const bfloat16*>(p)->to_float();
@@ -103,15 +109,17 @@ void TensorAccess::rebind(const Tensor& target, const IntrusivePtr<Storage>& sto
                           std::int64_t offset) {
     TensorImpl& self = *target.impl_;
     self.storage = storage;
+    self.device = storage->device();
     self.offset = offset;
     self.strides = contiguous_strides(self.sizes);
 }
 
 Tensor from_memory(void* data, const Shape& sizes, const Strides& strides, DType dtype,
-                   std::function<void()> release, bool writable) {
+                   std::function<void()> release, bool writable, Device device) {
     IntrusivePtr<TensorImpl> impl = make_counted<TensorImpl>();
-    impl->storage =
-        make_counted<Storage>(data, sizes.numel() * size_of(dtype), std::move(release), writable);
+    impl->storage = make_counted<Storage>(data, sizes.numel() * size_of(dtype), std::move(release),
+                                          writable, device);
+    impl->device = device;
     impl->version = make_counted<VersionCounter>();
     impl->sizes = sizes;
     impl->strides = strides;

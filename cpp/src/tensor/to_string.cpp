@@ -58,6 +58,7 @@ std::string to_string(const Tensor& tensor) {
     out << "tensor(";
     print_values(out, tensor.detach(), tensor.numel() > kShownWhole, 7);
     out << ", shape=" << tensor.sizes() << ", dtype=" << tensor.dtype();
+    if (tensor.device().type != DeviceType::cpu) out << ", device=" << tensor.device();
     if (tensor.requires_grad()) out << ", requires_grad=true";
     out << ')';
     return out.str();

@@ -126,6 +126,16 @@ typedef struct TempraCudaLibrary {
     TempraCudaStatus (*copy_to_host)(void* to, const void* from, int64_t bytes, void* stream);
     TempraCudaStatus (*copy_on_device)(void* to, const void* from, int64_t bytes, void* stream);
 
+    /* An event is a point on a stream: behind what was put there when it was recorded. A stream
+     * waits for one without the host; here a stream may also be one of the driver's own (1: legacy
+     * default, 2: default of the thread) or another library's. */
+    TempraCudaStatus (*event_create)(void** event);
+    TempraCudaStatus (*event_destroy)(void* event);
+    TempraCudaStatus (*event_record)(void* event, void* stream);
+    TempraCudaStatus (*event_is_complete)(void* event, int32_t* complete);
+    TempraCudaStatus (*event_synchronize)(void* event);
+    TempraCudaStatus (*stream_wait)(void* stream, void* event);
+
     /* Graphs: what is put on the stream between begin and end is recorded and not run, and runs
      * with every launch, with the same arguments and on the same memory: what varies lies in device
      * memory. Nothing may wait for a captured stream; such a call fails and the capture goes on.

@@ -53,16 +53,21 @@ class Checkpoint:
         return tensor_bytes(self.model) + tensor_bytes(self.optimizer)
 
     def snapshot(self) -> Checkpoint:
-        """Return a copy that later training steps do not change."""
+        """Return a copy that later training steps do not change, in host memory."""
         return Checkpoint(
             step=self.step,
-            model={name: tensor.detach().clone() for name, tensor in self.model.items()},
+            model={name: _host_copy(tensor) for name, tensor in self.model.items()},
             state=self.state,
-            optimizer={name: tensor.detach().clone() for name, tensor in self.optimizer.items()},
+            optimizer={name: _host_copy(tensor) for name, tensor in self.optimizer.items()},
             model_config=self.model_config,
             run_config=self.run_config,
             tokenizer_files=dict(self.tokenizer_files),
         )
+
+
+def _host_copy(tensor: Tensor) -> Tensor:
+    values = tensor.detach()
+    return values.clone() if values.device == "cpu" else values.cpu()
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from tempra.cli.model_options import (
+    Device,
     ModelFolder,
     RepetitionPenalty,
     Seed,
@@ -45,6 +46,7 @@ def chat(
     top_p: TopP = 1.0,
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = None,
+    device: Device = "cpu",
 ) -> int:
     """Answer each line of the input. /reset begins anew; /exit or Ctrl-D ends."""
     import secrets
@@ -61,7 +63,7 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=secrets.randbelow(1 << 32) if seed is None else seed,
     )
-    trained = load_trained_model(checkpoint)
+    trained = load_trained_model(checkpoint, device=device)
     chosen = _choose_template(trained, template)
     session = ChatSession(trained.model, trained.tokenizer, chosen, options, system=system)
     for note in trained.notes:

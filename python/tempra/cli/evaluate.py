@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from tempra.cli.model_options import ModelFolder
+from tempra.cli.model_options import Device, ModelFolder
 
 if TYPE_CHECKING:
     from tempra.data.token_dataset import TokenizedDataset
@@ -36,6 +36,7 @@ def evaluate(
     as_json: Annotated[
         bool, Parameter(name="--json", help="Print one JSON object.", negative=())
     ] = False,
+    device: Device = "cpu",
 ) -> int:
     """Print the loss per token and the perplexity over the whole text."""
     from tempra._core import ConfigError
@@ -45,7 +46,7 @@ def evaluate(
     from tempra.train.objective import AutoregressiveObjective
     from tempra.train.trained_model import load_trained_model
 
-    trained = load_trained_model(checkpoint)
+    trained = load_trained_model(checkpoint, device=device)
     context = trained.model.config.context
     length = context if block is None else block
     if not 1 <= length <= context:

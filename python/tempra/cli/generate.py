@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tempra.cli.model_options import (
+    Device,
     ModelFolder,
     RepetitionPenalty,
     Seed,
@@ -38,6 +39,7 @@ def generate(
         list[str] | None,
         Parameter(help="End before this text; may be given several times.", negative=()),
     ] = None,
+    device: Device = "cpu",
 ) -> int:
     """Write the prompt and what the model makes of it, as it comes."""
     import secrets
@@ -62,7 +64,7 @@ def generate(
         for number in range(samples)
     ]
     text = sys.stdin.read() if prompt == "-" else (prompt or "")
-    trained = load_trained_model(checkpoint)
+    trained = load_trained_model(checkpoint, device=device)
     for note in trained.notes:
         print(f"tempra: {note}", file=sys.stderr)
     for number, chosen in enumerate(options):

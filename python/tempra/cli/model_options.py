@@ -11,6 +11,9 @@ ModelFolder = Annotated[
     Path,
     Parameter(help="Folder of a run, of one of its checkpoints, or a Hugging Face folder."),
 ]
+Device = Annotated[
+    str, Parameter(help="Where the model is computed: cpu, cuda, or cuda:N for the N-th device.")
+]
 Temperature = Annotated[
     float, Parameter(help="0 always takes the likeliest token; 1 samples as learned.")
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tempra import _core
 from tempra._core import ConfigError, ShapeError
 from tempra.models.kv_cache import KeyValueCache
 from tempra.models.transformer import Transformer
@@ -75,7 +75,7 @@ def _generate(model: Transformer, tokens: list[int], options: GenerationOptions)
             if cache.length + len(pending) > cache.capacity:
                 cache.clear()
                 pending = tokens[-max(1, cache.capacity // 2) :]
-            logits = _next_logits(model, pending, cache)
+            logits = cache.next_logits(pending)
             token = choose_token(logits, tokens, options, generator)
             if token == options.end_token:
                 return
@@ -86,23 +86,6 @@ def _generate(model: Transformer, tokens: list[int], options: GenerationOptions)
         model.train(was_training)
 
 
-def _next_logits(
-    model: Transformer, pending: list[int], cache: KeyValueCache
-) -> NDArray[np.float32]:
-    """Logits [vocabulary] after the pending tokens, which enter the cache."""
-    count, start = len(pending), cache.length
-    with _core.no_grad():
-        hidden = model.hidden(
-            _core.from_numpy(np.asarray(pending, dtype=np.int32)),
-            _core.from_numpy(np.asarray([0, count], dtype=np.int32)),
-            _core.from_numpy(np.arange(start, start + count, dtype=np.int32)),
-            cache,
-        )
-        last = hidden.narrow(0, count - 1, 1)
-        logits: NDArray[np.float32] = _core.linear(last, model.head_weight).to("f32").numpy()[0]
-    return logits
-
-
 def choose_token(
     logits: NDArray[np.float32],
     seen: Sequence[int],
@@ -110,14 +93,14 @@ def choose_token(
     generator: np.random.Generator,
 ) -> int:
     """Return the next token for logits [vocabulary]."""
+    if options.temperature == 0.0 and options.repetition_penalty == 1.0:
+        return _likeliest(logits)
     scores = logits.astype(np.float64)
     if options.repetition_penalty != 1.0:
         # Dividing the odds lowers the chance whatever the logit's sign; scaling would not.
         known = np.unique(np.asarray(seen, dtype=np.int64))
         scores[known] -= np.log(options.repetition_penalty)
-    likeliest = int(scores.argmax())  # a NaN counts as the largest
-    if not np.isfinite(scores[likeliest]):
-        raise ShapeError("generate: the model's output is not finite; its weights may be damaged")
+    likeliest = _likeliest(scores)
     if options.temperature == 0.0:
         return likeliest
     odds = np.exp((scores - scores[likeliest]) / options.temperature)
@@ -129,6 +112,13 @@ def choose_token(
     sums = np.cumsum(odds[tokens])
     drawn = int(np.searchsorted(sums, generator.random() * sums[-1], side="right"))
     return int(tokens[min(drawn, len(tokens) - 1)])
+
+
+def _likeliest(scores: NDArray[np.floating]) -> int:
+    likeliest = int(scores.argmax())  # a NaN counts as the largest
+    if not math.isfinite(scores[likeliest]):
+        raise ShapeError("generate: the model's output is not finite; its weights may be damaged")
+    return likeliest
 
 
 def _largest(odds: NDArray[np.float64], count: int) -> NDArray[np.intp]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tempra import _core
 from tempra._core import Tensor
@@ -21,7 +25,8 @@ class KeyValueCache:
 
     def __init__(self, model: Transformer, capacity: int | None = None) -> None:
         size = model.config.context if capacity is None else capacity
-        self._decoder = _core.Decoder(model.decoder_blocks(), size, model.dtype)
+        blocks, ends = model.decoder_blocks(), model.decoder_ends()
+        self._decoder = _core.Decoder(blocks, size, model.dtype, ends)
 
     def run(self, x: Tensor) -> Tensor:
         """Run all blocks over further tokens [tokens, width], which the cache then holds.
@@ -29,6 +34,14 @@ class KeyValueCache:
         Raises ShapeError when there is no room for them.
         """
         return self._decoder.run(x)
+
+    def next_logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Read further tokens; return the logits [vocabulary] after the last, in f32.
+
+        Raises ShapeError when there is no room for them or one is outside the vocabulary.
+        """
+        logits: NDArray[np.float32] = self._decoder.next_logits(tokens).cpu().numpy()
+        return logits
 
     @property
     def capacity(self) -> int:

@@ -90,15 +90,16 @@ class TransformerBlock(Module):
             self.feed_forward = SwigluFeedForward(config.width, config.feed_forward)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, offsets: Tensor, positions: Tensor) -> Tensor:
-        """Transform x [tokens, width]."""
+    def forward(self, x: Tensor, offsets: Tensor, positions: Tensor, longest: int = 0) -> Tensor:
+        """Transform x [tokens, width]; `longest`: see `SelfAttention`."""
         if self.training and self.dropout.probability > 0.0:
             normed = self.attention_norm(x)
-            x = x + self.dropout(self.attention(normed, offsets, positions))
+            attended = self.attention(normed, offsets, positions, longest=longest)
+            x = x + self.dropout(attended)
             return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         # The residual is added where the last product of each half is stored.
         normed = self.attention_norm(x)
-        x = self.attention(normed, offsets, positions, residual=x)
+        x = self.attention(normed, offsets, positions, longest=longest, residual=x)
         return self.feed_forward(self.feed_forward_norm(x), residual=x)
 
     def decoder_block(self) -> _core.DecoderBlock:
@@ -171,16 +172,24 @@ class Transformer(Module):
         """Of activations; parameters are f32."""
         return DType(self.config.dtype)
 
+    @property
+    def device(self) -> str:
+        """Where the parameters are."""
+        return self.token_embedding.weight.device
+
     def hidden(
         self,
         tokens: Tensor,
         offsets: Tensor,
         positions: Tensor,
         cache: KeyValueCache | None = None,
+        *,
+        longest: int = 0,
     ) -> Tensor:
         """Return the last layer's normed output [tokens, width] of packed tokens [tokens].
 
-        With a cache the tokens continue its one sequence, whatever `offsets` says.
+        With a cache the tokens continue its one sequence, whatever `offsets` says. Without one, on
+        a CUDA device, `longest` is the longest sequence.
         """
         x = self.token_embedding(tokens, self.dtype)
         if self.position_embedding is not None:
@@ -190,9 +199,9 @@ class Transformer(Module):
             return self.final_norm(cache.run(x))
         for block in self.blocks:
             if self.recompute:
-                x = _core.recompute(_bound(block, offsets, positions), x)
+                x = _core.recompute(_bound(block, offsets, positions, longest), x)
             else:
-                x = block(x, offsets, positions)
+                x = block(x, offsets, positions, longest)
         return self.final_norm(x)
 
     @property
@@ -206,15 +215,28 @@ class Transformer(Module):
             block.decoder_block() for block in self.blocks if isinstance(block, TransformerBlock)
         ]
 
+    def decoder_ends(self) -> _core.DecoderEnds:
+        """Return the parameters before and after the blocks, shared, likewise."""
+        positions = self.position_embedding
+        return _core.DecoderEnds(
+            token_embedding=self.token_embedding.weight,
+            position_embedding=None if positions is None else positions.weight,
+            norm=_decoder_norm(self.final_norm),
+            head_weight=self.head_weight,
+        )
+
     def forward(
         self,
         tokens: Tensor,
         offsets: Tensor,
         positions: Tensor,
         cache: KeyValueCache | None = None,
+        *,
+        longest: int = 0,
     ) -> Tensor:
         """Return logits [tokens, vocabulary]."""
-        return _core.linear(self.hidden(tokens, offsets, positions, cache), self.head_weight)
+        hidden = self.hidden(tokens, offsets, positions, cache, longest=longest)
+        return _core.linear(hidden, self.head_weight)
 
     def loss(self, batch: TokenBatch, reduction: str = "sum", *, deferred: bool = False) -> Tensor:
         """Return the cross-entropy of the batch's labels, summed over those that are trained.
@@ -222,15 +244,17 @@ class Transformer(Module):
         A `deferred` loss is computed by its `backward()` and is NaN until then. That saves memory:
         as much as the output projection's gradient takes.
         """
+        device = self.device
         hidden = self.hidden(
-            _core.from_numpy(batch.tokens),
-            _core.from_numpy(batch.offsets),
-            _core.from_numpy(batch.positions),
+            _on_device(batch.tokens, device),
+            _on_device(batch.offsets, device),
+            _on_device(batch.positions, device),
+            longest=0 if device == "cpu" else int(np.diff(batch.offsets).max(initial=0)),
         )
         return _core.linear_cross_entropy(
             hidden,
             self.head_weight,
-            _core.from_numpy(batch.labels),
+            _on_device(batch.labels, device),
             reduction=reduction,
             deferred=deferred,
         )
@@ -256,5 +280,11 @@ class Transformer(Module):
         return hugging_face.tensors_from_hugging_face(self.config, tensors)
 
 
-def _bound(block: Module, offsets: Tensor, positions: Tensor) -> Any:
-    return lambda x: block(x, offsets, positions)
+def _on_device(array: np.ndarray[Any, np.dtype[np.int32]], device: str) -> Tensor:
+    """Return the array where the model is; a copy to a device does not wait for it."""
+    tensor = _core.from_numpy(array)
+    return tensor if device == "cpu" else tensor.to(device)
+
+
+def _bound(block: Module, offsets: Tensor, positions: Tensor, longest: int) -> Any:
+    return lambda x: block(x, offsets, positions, longest)

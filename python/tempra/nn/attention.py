@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tempra import _core
 from tempra._core import Tensor
 from tempra.nn.linear import Linear, LinearGroup
@@ -38,15 +40,25 @@ class SelfAttention(Module):
         """The angles that positions are rotated by, if they are."""
         return self._rotary[0]
 
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield the tensors of this module and of the angles it shares with other layers."""
+        yield from super().tensors()
+        if self.rotary is not None:
+            yield from self.rotary.tensors()
+
     def forward(
         self,
         x: Tensor,
         offsets: Tensor,
         positions: Tensor,
         *,
+        longest: int = 0,
         residual: Tensor | None = None,
     ) -> Tensor:
-        """Attend; `residual` is added to the result."""
+        """Attend; `residual` is added to the result.
+
+        On a CUDA device `longest` is the longest sequence: offsets are not read back from there.
+        """
         qkv = self.qkv(x)
         if self.rotary is not None:
             qkv = self.rotary.packed(qkv, positions, self.heads, self.kv_heads)
@@ -57,5 +69,6 @@ class SelfAttention(Module):
             kv_heads=self.kv_heads,
             head_dim=self.head_dim,
             dropout_probability=self.dropout if self.training else 0.0,
+            longest=longest,
         )
         return self.output(mixed, residual=residual)

@@ -81,6 +81,22 @@ class Module:
             parameter.requires_grad = value
         return self
 
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield every tensor that this module itself holds, parameters and tables alike."""
+        for value in vars(self).values():
+            if isinstance(value, Tensor):
+                yield value
+
+    def to(self, device: str) -> Module:
+        """Move all tensors to a device, in place; to be done before an optimizer is made.
+
+        Raises TempraError for parameters that are in an optimizer's arena already.
+        """
+        for _, module in self.named_modules():
+            for tensor in module.tensors():
+                tensor.move_(device)
+        return self
+
     def place_matrices(self, dtype: DType) -> None:
         """Move all matrices into one buffer of `dtype`, in order and without gradients.
 
@@ -88,7 +104,8 @@ class Module:
         together (q, k, v) as one. In bf16 results stay what bf16 activations make of f32 weights.
         """
         matrices = [each for each in self.parameters() if len(each.shape) == 2]
-        buffer = _core.empty((sum(each.numel() for each in matrices),), dtype)
+        device = matrices[0].device if matrices else "cpu"
+        buffer = _core.empty((sum(each.numel() for each in matrices),), dtype, device)
         placed: dict[int, Parameter] = {}
         start = 0
         for matrix in matrices:

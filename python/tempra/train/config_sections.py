@@ -73,6 +73,10 @@ class TrainSection(Section):
         default=False,
         description="Compute activations twice instead of keeping them: less memory, slower.",
     )
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda|cuda:\d{1,2})$")] = Field(
+        default="cpu",
+        description="Where the model is computed: cpu, cuda, or cuda:N for the N-th device.",
+    )
     threads: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None, description="CPU threads. Default: one per core."
     )

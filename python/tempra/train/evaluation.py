@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tempra._core import no_grad
+from tempra._core import Tensor, no_grad
 from tempra.train.objective import Objective
 
 if TYPE_CHECKING:
@@ -38,20 +38,24 @@ def evaluate(
 ) -> Evaluation | None:
     """Return the mean loss per valid token over `batches`; None when interrupted on the way.
 
-    Sums are added in double precision in the order of the batches.
+    Sums are added in double precision in the order of the batches, and read at the end: a device
+    is not waited for between batches.
     """
     model = objective.model
     model.train(False)
-    total, terms, count = 0.0, 0, 0
+    totals: list[Tensor] = []
+    terms = 0
     try:
         with no_grad():
             for batch in batches:
                 if interrupted():
                     return None
                 loss = objective.loss(batch)
-                total += float(loss.total.item())
+                totals.append(loss.total)
                 terms += loss.terms
-                count += 1
     finally:
         model.train(True)
-    return Evaluation(total / terms if terms else math.nan, terms, count)
+    total = 0.0
+    for each in totals:
+        total += float(each.item())
+    return Evaluation(total / terms if terms else math.nan, terms, len(totals))

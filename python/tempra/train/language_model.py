@@ -115,7 +115,8 @@ class LanguageModelTrainer(Trainer):
         text: RunText | None = None,
     ) -> None:
         folder = run_folder.path if run_folder is not None else None
-        self.context = Context(folder, config.train.seed, config.train.threads).apply()
+        train = config.train
+        self.context = Context(folder, train.seed, train.threads, train.device).apply()
         text = text or open_run_text(config, checkpoint=checkpoint, progress=progress)
         self.config = config = with_known_steps(config, text)
         self.tokenizer, self.template = text.tokenizer(), text.template()
@@ -137,6 +138,7 @@ class LanguageModelTrainer(Trainer):
             announce(line)
         self.model = Transformer(sizes, seed=config.train.seed)
         self.model.recompute = config.train.recompute
+        self.model.to(config.train.device)
         if self.template is not None and config.evaluation.sample_prompt:
             self._chat(self.template, 0).check(config.evaluation.sample_prompt)
         state = build_state(config, self.model)
@@ -253,6 +255,8 @@ def build_state(config: LlmTrainingConfig, model: Transformer) -> TrainState:
         betas=config.optimizer.betas,
         epsilon=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
+        # The CPU's products round fp32 weights as they read them; a device's read bf16 ones.
+        bf16_copy=model.device != "cpu" and config.train.dtype == "bf16",
     )
     objective = DeferredAutoregressiveObjective(model)
     return TrainState(objective, {"adamw": optimizer}, _core.default_generator())

@@ -144,4 +144,4 @@ def _checking(forward: Callable[..., Any], name: str, found: list[str]) -> Calla
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether every element is a finite number."""
-    return bool(np.isfinite(tensor.detach().to(DType.f32).numpy()).all())
+    return bool(np.isfinite(tensor.detach().to(DType.f32).cpu().numpy()).all())

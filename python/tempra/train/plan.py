@@ -11,6 +11,7 @@ from tempra.train.config import LlmTrainingConfig, StageRun
 # Rows of logits that exist at a time in the chunked loss, and room for code, tables and buffers.
 _LOSS_CHUNK_ROWS = 1024
 _PROCESS_BYTES = 90_000_000
+_DEVICE_LOSS_CHUNK_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -25,26 +26,31 @@ class RunPlan:
     gradient_bytes: int
     moment_bytes: int
     activation_bytes: int
+    process_bytes: int = _PROCESS_BYTES  # 0 on a device
 
     @property
     def peak_bytes(self) -> int:
-        """Everything at once, with the process itself."""
+        """Everything at once, on the CPU with the process itself."""
         state = self.weight_bytes + self.gradient_bytes + self.moment_bytes
-        return state + self.activation_bytes + _PROCESS_BYTES
+        return state + self.activation_bytes + self.process_bytes
 
 
 def plan_run(config: LlmTrainingConfig, model: TransformerConfig) -> RunPlan:
     """Return the sizes of a run."""
     parameters = model.parameter_count()
+    on_device = config.train.device != "cpu"
+    # On a device products read a bf16 copy of the weights.
+    weight = 6 if on_device and config.train.dtype == "bf16" else 4
     return RunPlan(
         parameters=parameters,
         tokens_per_step=config.tokens_per_step,
         steps=config.steps,
         flops_per_token=model.flops_per_token(config.sequence_length),
-        weight_bytes=parameters * 4,
+        weight_bytes=parameters * weight,
         gradient_bytes=parameters * 4,
         moment_bytes=parameters * 8,
         activation_bytes=_activation_bytes(config, model),
+        process_bytes=0 if on_device else _PROCESS_BYTES,
     )
 
 
@@ -61,6 +67,8 @@ def _activation_bytes(config: LlmTrainingConfig, model: TransformerConfig) -> in
     inputs = model.layers * width if config.train.recompute else 0
     passing = 3 * width + 2 * inner
     logits = 2 * 4 * min(tokens, _LOSS_CHUNK_ROWS) * model.vocab_size
+    if config.train.device != "cpu":
+        logits = min(4 * tokens * model.vocab_size, _DEVICE_LOSS_CHUNK_BYTES)
     return tokens * element * (kept * layers + inputs + passing) + logits
 
 
@@ -72,7 +80,8 @@ def describe_plan(config: LlmTrainingConfig, model: TransformerConfig) -> list[s
     steps = sum(plan.steps for plan in plans)
     tokens = sum(plan.tokens_per_step * plan.steps for plan in plans)
     flops = sum(plan.tokens_per_step * plan.steps * plan.flops_per_token for plan in plans)
-    plan, free = plans[largest], _core.available_memory_bytes()
+    plan, device = plans[largest], device_of(config)
+    free = _core.available_memory_bytes() if device is None else device.free_bytes
     of_stage = "" if runs[largest].name is None else f" of stage {runs[largest].name}"
     if config.has_stages():
         lengths = [_describe_stage(run, each) for run, each in zip(runs, plans, strict=True)]
@@ -120,11 +129,22 @@ def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
     """Return lines on where and in which numbers the kernels compute."""
     bf16 = config.train.dtype == "bf16"
     products = "bf16 operands, fp32 sums" if bf16 else "fp32"
+    place = f"cpu, {_core.current_isa()} kernels, {_core.get_num_threads()} threads"
+    if config.train.device != "cpu":
+        device = device_of(config)
+        place = f"{config.train.device}, {device.name}" if device else config.train.device
     return [
-        f"device      cpu, {_core.current_isa()} kernels, {_core.get_num_threads()} threads",
+        f"device      {place}",
         f"numbers     matrix products and attention {products}; norms, softmax and loss fp32; "
         "weights, gradients and AdamW moments fp32",
     ]
+
+
+def device_of(config: LlmTrainingConfig) -> cuda.CudaDevice | None:
+    """Return the CUDA device of a run, if it is on one and there is one."""
+    name, _, number = config.train.device.partition(":")
+    devices = cuda.status().devices if name == "cuda" else []
+    return devices[int(number or 0)] if int(number or 0) < len(devices) else None
 
 
 def describe_cuda() -> list[str]:

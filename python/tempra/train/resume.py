@@ -30,6 +30,7 @@ from tempra.train.run_folder import CONFIG_FILE
 CHANGEABLE = frozenset(
     {
         "train.steps",
+        "train.device",
         "train.threads",
         "train.non_finite_limit",
         "schedule.decay_steps",
@@ -76,7 +77,11 @@ def prepare_resume(path: Path, overrides: Iterable[str] = ()) -> Resumption:
         )
     recorded = parse_config(LlmTrainingConfig, checkpoint.run_config, f"{path}/{CONFIG_FILE}")
     config = with_overrides(recorded, overrides)
-    notes = [*checkpoint.notes, *_machine_notes(checkpoint), *_schedule_notes(recorded, config)]
+    notes = [
+        *checkpoint.notes,
+        *_machine_notes(checkpoint, config),
+        *_schedule_notes(recorded, config),
+    ]
     if config.total_steps < checkpoint.step:
         raise ConfigError(
             f"train.steps: got {config.total_steps}, but the checkpoint is of step "
@@ -132,7 +137,15 @@ def _not_started(folder: Path, overrides: tuple[str, ...]) -> Resumption:
     return Resumption(folder, config, None, (note,))
 
 
-def _machine_notes(checkpoint: Checkpoint) -> list[str]:
+def _machine_notes(checkpoint: Checkpoint, config: LlmTrainingConfig) -> list[str]:
+    place = checkpoint.state.get("device", "cpu").partition(":")[0]
+    if place != config.train.device.partition(":")[0]:
+        return [
+            f"the run was on {place}, now it is on {config.train.device}: numbers may differ in "
+            "the last bits"
+        ]
+    if place != "cpu":
+        return []
     before, now = checkpoint.state.get("isa"), current_isa()
     if before == now:
         return []

@@ -144,6 +144,7 @@ class TrainState:
             "epoch": self.epoch,
             "tokens": self.tokens,
             "isa": current_isa(),
+            "device": next((p.device for _, p in self.model.named_parameters()), "cpu"),
             "generator": dict(self.generator.state()),
             "cursors": dict(self.cursors),
             "data": self.data_fingerprint,

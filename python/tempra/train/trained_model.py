@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tempra import _core
 from tempra._core import CheckpointError
 from tempra.checkpoint import load_checkpoint
 from tempra.checkpoint.load import load_weights
@@ -30,11 +31,13 @@ class TrainedModel:
         return load_saved_template(self.path)
 
 
-def load_trained_model(path: str | os.PathLike[str]) -> TrainedModel:
+def load_trained_model(path: str | os.PathLike[str], *, device: str = "cpu") -> TrainedModel:
     """Load the newest good checkpoint of a run, one checkpoint, or a Hugging Face folder.
 
-    Raises CheckpointError where the tokenizer does not fit the model.
+    Raises CheckpointError where the tokenizer does not fit the model, DeviceError where the device
+    cannot be used.
     """
+    _core.check_device(device)
     folder = Path(path)
     plain = (folder / "model.safetensors").is_file() and not (folder / "manifest.json").exists()
     notes: tuple[str, ...] = ()
@@ -52,6 +55,7 @@ def load_trained_model(path: str | os.PathLike[str]) -> TrainedModel:
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
             f"{model.config.vocab_size}; they do not belong together"
         )
+    model.to(device)
     model.place_matrices(model.dtype)
     load_weights_into(model, model.from_hugging_face(tensors))
     model.eval()

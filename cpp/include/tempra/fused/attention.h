@@ -16,6 +16,9 @@ struct AttentionOptions {
     // Where sequences begin and end among the tokens: i32 [sequences + 1], from 0 to the number of
     // tokens. Default: one sequence (3-d inputs) or one per batch row (4-d inputs).
     Tensor offsets_q, offsets_k;
+    // The longest sequence of offsets_q, and of offsets_k (0: the same). Offsets on a CUDA device
+    // are not read back, so that they need it; on the CPU it is found from them.
+    std::int64_t longest_q = 0, longest_k = 0;
 };
 
 // q [tokens, heads, head_dim], k and v [tokens_k, kv_heads, head_dim] with heads a multiple of

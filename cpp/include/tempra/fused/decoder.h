@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "tempra/activation.h"
@@ -30,16 +31,34 @@ struct DecoderBlock {
     Tensor down_weight, down_bias;
 };
 
+// What comes before and after the blocks: logits = norm(y) head_weight^T of the last token, where x
+// is the token's row of the embedding, plus its position's where there is such a table.
+struct DecoderEnds {
+    Tensor token_embedding, position_embedding;  // [vocabulary, width], [positions, width]
+    DecoderNorm norm;
+    Tensor head_weight;  // [vocabulary, width]
+};
+
+struct PreparedDecoder;  // fused/decoder_parameters.h
+
 // One sequence in progress: blocks, and the keys and values of the tokens they have read.
 class Decoder {
   public:
     // Room for `capacity` tokens, of the dtype activations will have. The parameters are shared,
-    // not copied. ShapeError or DtypeError where they do not fit one another.
-    Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype);
+    // not copied. ShapeError or DtypeError where they do not fit one another. Without ends only
+    // `run` works.
+    Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype,
+            DecoderEnds ends = {});
+    ~Decoder();
+    Decoder(const Decoder&) = delete;
+    Decoder& operator=(const Decoder&) = delete;
 
     // Reads further tokens: x [tokens, width] -> the last block's output, of the same shape and
     // dtype. Records nothing for autograd. ShapeError when the cache has no room for them.
     [[nodiscard]] Tensor run(const Tensor& x);
+    // Reads further tokens [tokens], i32 -> logits [vocabulary] after the last: f32, or f64 for
+    // that. ShapeError as `run`, and for a token or a position outside its table.
+    [[nodiscard]] Tensor next_logits(const Tensor& tokens);
 
     [[nodiscard]] std::int64_t length() const { return length_; }
     [[nodiscard]] std::int64_t capacity() const { return capacity_; }
@@ -47,15 +66,22 @@ class Decoder {
     void clear() { length_ = 0; }
 
   private:
-    struct Cache {
-        Tensor keys, values;  // [capacity, kv_heads, head_dim], filled from the front
+    void make_room(std::int64_t tokens);
+    void attend(size_t index, const Tensor& x) const;
+    void feed_forward(size_t index, const Tensor& result) const;
+
+    // What a pass over some tokens writes beside the cache; used again by a pass over as many.
+    struct Workspace {
+        std::int64_t tokens = 0;
+        Tensor normed, qkv, mixed, middle, up, hidden, x;
+        Tensor positions, offsets_q, offsets_k;
     };
 
-    [[nodiscard]] Tensor attend(const DecoderBlock& block, const Cache& cache, const Tensor& x,
-                                const Tensor& positions) const;
-
     std::vector<DecoderBlock> blocks_;
-    std::vector<Cache> caches_;
+    DecoderEnds ends_;
+    std::unique_ptr<PreparedDecoder> prepared_;
+    std::vector<Tensor> caches_;  // of each block [2 * kv_heads, capacity, head_dim]: keys, values
+    Workspace workspace_;
     std::int64_t capacity_;
     std::int64_t length_ = 0;
     DType dtype_;

@@ -11,12 +11,17 @@ namespace tempra {
 [[nodiscard]] Tensor full(const Shape& sizes, double value, DType dtype = DType::f32,
                           Device device = {});
 // start, start + step, ... while below (above, for a negative step) stop.
-[[nodiscard]] Tensor arange(double start, double stop, double step = 1, DType dtype = DType::i64);
+[[nodiscard]] Tensor arange(double start, double stop, double step = 1, DType dtype = DType::i64,
+                            Device device = {});
 [[nodiscard]] Tensor empty_like(const Tensor& tensor);
 [[nodiscard]] Tensor zeros_like(const Tensor& tensor);
 
 // In place, on tensors that do not take part in a recorded gradient; bump the version.
 void fill_(Tensor tensor, double value);
-void copy_(Tensor destination, const Tensor& source);  // broadcasts, converts the dtype
+// Broadcasts, converts the dtype, and may cross devices.
+void copy_(Tensor destination, const Tensor& source);
+// The same tensor on another device, its gradient too: handles stay, views of it are left behind.
+// Error for what an operation computed and for parameters in an arena.
+void move_(Tensor tensor, Device device);
 
 }  // namespace tempra

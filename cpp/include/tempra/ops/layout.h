@@ -31,6 +31,9 @@ namespace tempra {
 [[nodiscard]] Tensor clone(const Tensor& x);
 // The tensor itself when it has that dtype already.
 [[nodiscard]] Tensor cast(const Tensor& x, DType dtype);
+// The tensor itself when it is on that device already. To a CUDA device the copy is put behind what
+// the device does and `x` may be changed at once; from one, the host waits.
+[[nodiscard]] Tensor to_device(const Tensor& x, Device device);
 
 [[nodiscard]] Tensor concatenate(const std::vector<Tensor>& tensors, std::int64_t dimension = 0);
 [[nodiscard]] Tensor stack(const std::vector<Tensor>& tensors, std::int64_t dimension = 0);

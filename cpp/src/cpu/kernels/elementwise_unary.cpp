@@ -2,10 +2,12 @@
 //
 // Bytes moved: each operand once. Mapping: fixed chunks of elements over threads, whole vectors
 // within (strided_loop.h, block_map.h). Arithmetic in fp32 (f64 for f64), rounded once at the
-// store. Deterministic: every element is computed alone.
+// store; expensive functions of many bf16 numbers are looked up (unary_tables.h). Deterministic:
+// every element is computed alone.
 #include "kernels/block_map.h"
-#include "kernels/compute_dtype.h"
 #include "kernels/register.h"
+#include "kernels/unary_functions.h"
+#include "kernels/unary_tables.h"
 #include "simd/activation.h"
 #include "simd/float16_convert.h"
 #include "simd/vec_power.h"
@@ -155,7 +157,9 @@ BlockFunction integer_unary(UnaryOp op) {
 }
 #endif
 
-BlockFunction unary_of(UnaryOp op, DType dtype) {
+}  // namespace
+
+BlockFunction unary_function(UnaryOp op, DType dtype) {
     switch (dtype) {
         case DType::f32: return arithmetic_unary<float>(op);
         case DType::bf16: return arithmetic_unary<bfloat16>(op);
@@ -168,13 +172,22 @@ BlockFunction unary_of(UnaryOp op, DType dtype) {
     }
 }
 
+namespace {
+
 KernelStatus unary(const KernelContext&, UnaryOp op, const TensorView& in, const TensorView& out) {
     const bool is_test =
         op == UnaryOp::logical_not || op == UnaryOp::is_finite || op == UnaryOp::is_nan;
     if (out.dtype != (is_test ? DType::boolean : in.dtype)) return kKernelUnsupportedDtype;
-    const BlockFunction block = is_test ? test_unary_of(op, in.dtype) : unary_of(op, in.dtype);
+    const BlockFunction block =
+        is_test ? test_unary_of(op, in.dtype) : unary_function(op, in.dtype);
     if (block == nullptr) return kKernelUnsupportedDtype;
-    run_elementwise(block, nullptr, out, in);
+    const bool is_bf16 = in.dtype == DType::bf16;
+    const std::uint16_t* table = is_bf16 ? table_of_values(op, out.numel()) : nullptr;
+    if (table != nullptr) {
+        run_elementwise(look_up_values, table, out, in);
+    } else {
+        run_elementwise(block, nullptr, out, in);
+    }
     return kKernelOk;
 }
 
@@ -252,22 +265,40 @@ BlockFunction derivative(UnaryOp op) {
     }
 }
 
+}  // namespace
+
+BlockFunction derivative_function(UnaryOp op, DType dtype) {
+    switch (dtype) {
+        case DType::f32: return derivative<float>(op);
+        case DType::bf16: return derivative<bfloat16>(op);
+#if defined(TEMPRA_ISA_IS_baseline)
+        case DType::f64: return derivative<double>(op);
+#endif
+        default: return nullptr;
+    }
+}
+
+namespace {
+
 // The operand that the derivative is not written in may be absent.
 KernelStatus unary_backward(const KernelContext&, UnaryOp op, const TensorView& in,
                             const TensorView& out, const TensorView& grad_out,
                             const TensorView& grad_in) {
-    return with_compute_dtype(grad_in.dtype, [&](auto tag) -> KernelStatus {
-        using T = typename decltype(tag)::type;
-        const BlockFunction block = derivative<T>(op);
-        if (block == nullptr) return kKernelFailed;
-        const TensorView& saved = derivative_uses_output(op) ? out : in;
-        if (!saved.present()) return kKernelFailed;
-        if (saved.dtype != grad_in.dtype || grad_out.dtype != grad_in.dtype) {
-            return kKernelUnsupportedDtype;
-        }
+    const BlockFunction block = derivative_function(op, grad_in.dtype);
+    if (block == nullptr) return kKernelUnsupportedDtype;
+    const TensorView& saved = derivative_uses_output(op) ? out : in;
+    if (!saved.present()) return kKernelFailed;
+    if (saved.dtype != grad_in.dtype || grad_out.dtype != grad_in.dtype) {
+        return kKernelUnsupportedDtype;
+    }
+    const bool is_bf16 = grad_in.dtype == DType::bf16;
+    const float* table = is_bf16 ? table_of_derivatives(op, grad_in.numel()) : nullptr;
+    if (table != nullptr) {
+        run_elementwise(multiply_derivatives, table, grad_in, saved, grad_out);
+    } else {
         run_elementwise(block, nullptr, grad_in, saved, grad_out);
-        return kKernelOk;
-    });
+    }
+    return kKernelOk;
 }
 
 }  // namespace

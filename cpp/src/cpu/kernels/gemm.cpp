@@ -122,21 +122,23 @@ void multiply_and_finish(const Phase<T, C>& phase, const TileOperands<Packed<T>>
                      ? nullptr
                      : phase.partial + row * phase.partial_stride + (column - phase.column);
     if (whole && !phase.last) {
-        kernel(operands, {partial, phase.partial_stride, !phase.first, false, false, nullptr});
+        kernel(operands,
+               {partial, phase.partial_stride, !phase.first, true, false, false, nullptr});
         return;
     }
     if (whole && e.at_most_bias()) {
         C* target = e.c + row * e.c_stride + column;
         const bool in_place = static_cast<const void*>(partial) == target;
         if (partial == nullptr || in_place) {
-            kernel(operands, {target, e.c_stride, in_place || e.accumulate, __is_same(C, bfloat16),
-                              __is_same(T, bfloat16) && e.bias != nullptr, e.bias_at(column)});
+            kernel(operands,
+                   {target, e.c_stride, in_place || e.accumulate, true, __is_same(C, bfloat16),
+                    __is_same(T, bfloat16) && e.bias != nullptr, e.bias_at(column)});
             return;
         }
     }
     alignas(64) A tile[kTileRows * kTileVectors * kLanesHere];
     const std::int64_t tile_stride = vectors * kLanesHere;
-    kernel(operands, {tile, tile_stride, false, false, false, nullptr});
+    kernel(operands, {tile, tile_stride, false, false, false, false, nullptr});
     const A* earlier = phase.first ? nullptr : partial;
     if (phase.last) {
         finish_tile<T, C>(e, tile, tile_stride, earlier, phase.partial_stride, row, rows, column,
@@ -346,6 +348,9 @@ Product<T, C> product_of(const GemmArguments& g, std::int64_t batch) {
     e.activation_input = batch_data<C>(g.activation_input, batch);
     e.activation_input_stride = row_stride_of(g.activation_input);
     e.activation = g.activation;
+    if constexpr (kActivationsFromTable && __is_same(C, bfloat16)) {
+        e.activation_table = table_of_activation(g.activation, p.m * p.n);
+    }
     e.accumulate = g.accumulate != 0;
     return p;
 }

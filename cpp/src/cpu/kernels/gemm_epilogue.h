@@ -10,6 +10,7 @@
 #pragma once
 
 #include "dispatch/kernel_table.h"
+#include "kernels/unary_tables.h"
 #include "simd/activation.h"
 
 namespace tempra::cpu::TEMPRA_ISA {
@@ -28,6 +29,7 @@ struct Epilogue {
     const C* activation_input = nullptr;
     std::int64_t activation_input_stride = 0;
     Activation activation = Activation::none;
+    const float* activation_table = nullptr;  // of the activation, indexed by bf16 numbers
     bool accumulate = false;
 
     // True when c = sums + bias or c += sums + bias.
@@ -95,9 +97,14 @@ inline void finish_vector(const Epilogue<T, C>& e, Vec<Arithmetic<T>> x, std::in
         if constexpr (!__is_same(A, C)) {
             C stored[kLanes<A>];
             store<A>(stored, x);
-            x = load<A>(stored);
+            if (kActivationsFromTable && e.activation_table != nullptr) {
+                x = look_up(e.activation_table, stored);
+            } else {
+                x = activate<A>(e.activation, load<A>(stored));
+            }
+        } else {
+            x = activate<A>(e.activation, x);
         }
-        x = activate<A>(e.activation, x);
     }
     if (e.residual != nullptr) {
         x += read<kFull, A>(e.residual + row * e.residual_stride + column, count);

@@ -64,6 +64,7 @@ struct TileTarget {
     void* data;
     std::int64_t row_stride;
     bool add;
+    bool far;  // c itself, not a tile in L1
     bool store_bf16;
     bool bias_bf16;
     const void* bias;
@@ -139,15 +140,15 @@ void multiply_tile(const TileOperands<P>& operands,
     const P* b = operands.b;
     const std::int64_t a_row = operands.a_row_bytes;
     const std::int64_t a_step = operands.a_step_bytes;
-    if (target.add) {  // c may be far away: on its way while the sums are formed
+    if (target.far) {  // on its way while the sums are formed, so that no store waits
         const std::int64_t row_bytes =
             target.row_stride * (target.store_bf16 ? 2 : static_cast<std::int64_t>(sizeof(Scalar)));
 #pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
             for (int j = 0; j < kVectors; ++j) {
-                __builtin_prefetch(static_cast<const char*>(target.data) + i * row_bytes +
-                                   j * kVectorBytes);
+                __builtin_prefetch(
+                    static_cast<const char*>(target.data) + i * row_bytes + j * kVectorBytes, 1);
             }
         }
     }

@@ -72,6 +72,25 @@ inline HalfVecUint16 bfloat16_bits(const bfloat16* source) {
 inline HalfVecUint16 bfloat16_bits(const float* source) {
     return to_bfloat16_bits(load<float>(source));
 }
+
+// kLanes values at `low` and as many at `high`, as bf16, one behind the other: one instruction.
+inline VecInt32 rounded_bits(const float* low, const float* high) {
+    return vec_cast<VecInt32>(_mm512_cvtne2ps_pbh(vec_cast<__m512>(load<float>(high)),
+                                                  vec_cast<__m512>(load<float>(low))));
+}
+
+// Pairs of kLanes values at `low` (the lower halves) and at `high`.
+inline VecInt32 interleaved_bits(const bfloat16* low, const bfloat16* high) {
+    return widen_bits(bfloat16_bits(low)) | (widen_bits(bfloat16_bits(high)) << 16);
+}
+inline VecInt32 interleaved_bits(const float* low, const float* high) {
+    using Halves = std::int16_t __attribute__((vector_size(64)));
+    constexpr Halves kOrder = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                               8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const VecInt32 behind = rounded_bits(low, high);
+    return vec_cast<VecInt32>(_mm512_maskz_permutexvar_epi16(
+        ~__mmask32{}, vec_cast<__m512i>(kOrder), vec_cast<__m512i>(behind)));
+}
 #endif
 
 // kLanes values of T's arithmetic type (or the first `count`), rounded to T.
@@ -116,10 +135,7 @@ inline PackedBits<T> load_k_contiguous(const S* source, std::int64_t k_left) {
                 std::memcpy(values, source, static_cast<std::size_t>(k_left) * sizeof(S));
                 source = values;
             }
-            const HalfVecUint16 halves[] = {bfloat16_bits(source),
-                                            bfloat16_bits(source + kLanesHere)};
-            static_assert(sizeof(halves) == sizeof(bits));
-            std::memcpy(&bits, halves, sizeof(bits));
+            bits = rounded_bits(source, source + kLanesHere);
         }
         return bits;
     } else {
@@ -138,15 +154,14 @@ inline PackedBits<T> load_column_contiguous(const S* source, std::int64_t k_stri
     const bool full = columns >= kLanesHere;
     if constexpr (kPerStep<T> == 2) {
         if (full && second) {
-            return widen_bits(bfloat16_bits(source)) |
-                   (widen_bits(bfloat16_bits(source + k_stride)) << 16);
+            return interleaved_bits(source, source + k_stride);
         }
         const std::size_t bytes =
             static_cast<std::size_t>(full ? kLanesHere : (columns > 0 ? columns : 0)) * sizeof(S);
         S low[kLanesHere] = {}, high[kLanesHere] = {};
         std::memcpy(low, source, bytes);
         if (second) std::memcpy(high, source + k_stride, bytes);
-        return widen_bits(bfloat16_bits(low)) | (widen_bits(bfloat16_bits(high)) << 16);
+        return interleaved_bits(low, high);
     } else {
         return vec_cast<PackedBits<T>>(
             full ? load_rounded<T, S>(source)
@@ -265,11 +280,19 @@ void pack_steps(const PackSource<S>& source, std::int64_t begin, std::int64_t en
         for (std::int64_t step = begin; step < end; ++step) {
             const S* row = source.data + step * kStep * source.k_stride;
             const bool second = kStep == 1 || step * kStep + 1 < source.k;
-            if (step + kPackPrefetchSteps < end) {
+            // Rows ahead; behind the last one, those with which the next strip begins.
+            const std::int64_t ahead_step = step + kPackPrefetchSteps;
+            const bool wraps = ahead_step >= end;
+            const std::int64_t ahead = wraps ? ahead_step - end + begin : ahead_step;
+            const std::int64_t ahead_strip = wraps ? strip_end : strip;
+            const std::int64_t ahead_end = ahead_strip + kPackStrip < panels.columns
+                                               ? ahead_strip + kPackStrip
+                                               : panels.columns;
+            if (ahead < end) {
+                const S* rows = source.data + ahead * kStep * source.k_stride;
                 for (int i = 0; i < kStep; ++i) {
-                    const S* ahead = row + (kPackPrefetchSteps * kStep + i) * source.k_stride;
-                    for (std::int64_t column = strip; column < strip_end; column += kLine) {
-                        __builtin_prefetch(ahead + column);
+                    for (std::int64_t column = ahead_strip; column < ahead_end; column += kLine) {
+                        __builtin_prefetch(rows + i * source.k_stride + column);
                     }
                 }
             }
@@ -292,6 +315,18 @@ void pack_steps(const PackSource<S>& source, std::int64_t begin, std::int64_t en
     }
 }
 
+namespace gemm_detail {
+
+// Asks for kCount elements, which begin anywhere in a line.
+template <int kCount, class S>
+inline void prefetch_run(const S* source) {
+    constexpr int kLine = 64 / static_cast<int>(sizeof(S));
+#pragma GCC unroll 4
+    for (int i = 0; i < kCount; i += kLine) __builtin_prefetch(source + i, 0, 2);
+}
+
+}  // namespace gemm_detail
+
 // One vector of columns (from `column`) of a k-contiguous source, all steps.
 template <class T, int kWidth, class S>
 void pack_transposed(const PackSource<S>& source, std::int64_t column,
@@ -302,14 +337,19 @@ void pack_transposed(const PackSource<S>& source, std::int64_t column,
     const std::int64_t columns_left = source.columns - column;
     const std::int64_t valid = columns_left < kLanesHere ? columns_left : kLanesHere;
     const S* block = source.data + column * source.column_stride;
+    // The same place of the next columns: far enough to come from memory, near enough for L2.
+    const bool more = columns_left >= 2 * kLanesHere;
+    const std::int64_t next = more ? kLanesHere * source.column_stride : 0;
     for (std::int64_t step = 0; step < steps; step += kLanesHere) {
         PackedBits<T> rows[kLanesHere];
         const S* first = block + step * kStep;
         const std::int64_t k_left = source.k - step * kStep;
         const bool whole = valid == kLanesHere && k_left >= kLanesHere * kStep;
         if (whole) {
+            const S* ahead = first + next;
 #pragma GCC unroll 16
             for (int lane = 0; lane < kLanesHere; ++lane) {
+                gemm_detail::prefetch_run<kLanesHere * kStep>(ahead + lane * source.column_stride);
                 rows[lane] = gemm_detail::load_k_contiguous<T, S>(
                     first + lane * source.column_stride, kLanesHere * kStep);
             }

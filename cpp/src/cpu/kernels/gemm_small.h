@@ -27,8 +27,8 @@ inline constexpr int kDotRows = 48;
 template <class T>
 inline constexpr int kScaledRows = __is_same(Packed<T>, Arithmetic<T>) ? 32 : 10;
 inline constexpr std::int64_t kDotColumnStep = 16;
-inline constexpr std::int64_t kDotColumns = 512;  // at most, per task
-inline constexpr std::int64_t kDotSums = 4096;    // rows x columns of a task
+inline constexpr std::int64_t kDotSums = 4096;  // rows x columns of a task
+inline constexpr int kStreamedRows = 8;         // up to as many memory is the bound
 inline constexpr std::int64_t kRowColumns = 256;
 
 namespace gemm_detail {
@@ -173,11 +173,11 @@ inline void add_scaled_rows(const T* a, std::int64_t a_row_stride, std::int64_t 
 }  // namespace gemm_detail
 
 // Columns of c in one task. Very few rows are bound by memory, where long streams count: an equal
-// part for each thread, unless that exceeds kDotColumns. More are bound by arithmetic, where
+// part for each thread, unless its sums exceed kDotSums. More are bound by arithmetic, where
 // balance counts.
 inline std::int64_t dot_task_columns(std::int64_t m, std::int64_t n, std::int64_t threads) {
-    if (m * kDotColumns > kDotSums) return n >= 1024 ? 64 : kDotColumnStep;
-    const std::int64_t largest = kDotColumns * threads;
+    if (m > kStreamedRows) return n >= 1024 ? 64 : kDotColumnStep;
+    const std::int64_t largest = kDotSums / m / kDotColumnStep * kDotColumnStep * threads;
     const std::int64_t tasks = (n + largest - 1) / largest * threads;
     const std::int64_t columns = (n + tasks - 1) / tasks;
     return (columns + kDotColumnStep - 1) / kDotColumnStep * kDotColumnStep;

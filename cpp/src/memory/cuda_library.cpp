@@ -1,8 +1,6 @@
-#include "dispatch/cuda_library.h"
+#include "memory/cuda_library.h"
 
-#include <algorithm>
 #include <cstdlib>
-#include <cstring>
 
 #include "platform/process.h"
 #include "tempra/error.h"
@@ -63,12 +61,6 @@ void CudaLoader::check_interface() {
     TEMPRA_CHECK(DeviceError, opened->size >= static_cast<std::int64_t>(sizeof(TempraCudaLibrary)),
                  "CUDA: {}: its table of functions has {} bytes, {} are needed", file_.path(),
                  opened->size, sizeof(TempraCudaLibrary));
-    std::int64_t kernel_bytes = 0;
-    std::memcpy(&kernel_bytes, opened->kernels, sizeof(kernel_bytes));
-    TEMPRA_CHECK(DeviceError, kernel_bytes >= static_cast<std::int64_t>(sizeof(std::int64_t)),
-                 "CUDA: {}: its table of kernels has {} bytes", file_.path(), kernel_bytes);
-    const auto bytes = std::min(static_cast<std::size_t>(kernel_bytes), sizeof(KernelTable));
-    std::memcpy(static_cast<void*>(&kernels_), opened->kernels, bytes);
     library_ = opened;
     process_ = platform::process_id();
 }
@@ -87,12 +79,6 @@ const TempraCudaLibrary& CudaLoader::library_locked() {
 const TempraCudaLibrary& CudaLoader::library() {
     const std::scoped_lock lock(mutex_);
     return library_locked();
-}
-
-const KernelTable& CudaLoader::kernels() {
-    const std::scoped_lock lock(mutex_);
-    static_cast<void>(library_locked());
-    return kernels_;
 }
 
 void CudaLoader::check_device(int index) {
@@ -137,6 +123,10 @@ void CudaLoader::set_path(const std::string& path) {
                  "CUDA: {} given, but {} is already loaded", path, file_.path());
     given_path_ = path;
 }
+
+CudaStatus cuda_status() { return cuda_loader().status(); }
+std::string cuda_library_path() { return cuda_loader().loaded_path(); }
+void set_cuda_library_path(const std::string& path) { cuda_loader().set_path(path); }
 
 CudaLoader& cuda_loader() {
     static auto* const loader = new CudaLoader;  // outlives static destructors, as the library does

@@ -9,9 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "dispatch/kernel_table.h"
 #include "platform/dynamic_library.h"
-#include "tempra/runtime.h"
+#include "tempra/cuda.h"
 #include "tempra_cuda/abi.h"
 
 namespace tempra {
@@ -23,8 +22,6 @@ class CudaLoader {
     // The library's functions; DeviceError with the reason when there is none that this host can
     // use, and in a process forked from the one that loaded it.
     [[nodiscard]] const TempraCudaLibrary& library();
-    // Its kernels; those that it does not have are null.
-    [[nodiscard]] const KernelTable& kernels();
     // DeviceError unless the driver has a device of this number and the library has code for it.
     void check_device(int index);
 
@@ -42,7 +39,6 @@ class CudaLoader {
     std::string given_path_;
     platform::DynamicLibrary file_;
     const TempraCudaLibrary* library_ = nullptr;
-    KernelTable kernels_;
     std::int64_t process_ = 0;  // that loaded it
 };
 

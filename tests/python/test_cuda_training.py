@@ -1,0 +1,297 @@
+"""Whole training steps on a CUDA device: the CPU's traces, no waiting, resume across devices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tempra
+from tempra import _core, cuda
+from tempra.models import GenerationOptions, Transformer, TransformerConfig, generate_tokens
+from tempra.optim.adamw import AdamW
+from tempra.train.metrics import read_metrics
+from tempra.train.objective import DeferredAutoregressiveObjective
+from tempra.train.train_state import TrainState
+from tempra.train.train_step import StepResult, train_step
+
+pytestmark = pytest.mark.any_cuda
+
+STEPS, CONTEXT, VOCABULARY = 20, 16, 67
+# Relative, of a step's mean loss. Both devices add up in fp32, in another order: what PyTorch's
+# trace is allowed (test_loss_trace.py). In bf16 activations are rounded after other sums.
+TOLERANCE = {"f32": 1e-5, "bf16": 1e-2}
+
+
+def small_model(family: str, dtype: str, device: str, dropout: float = 0.0) -> Transformer:
+    options: dict[str, Any] = {"vocab_size": VOCABULARY, "width": 48, "layers": 2, "dtype": dtype}
+    heads = {"heads": 4} if family == "gpt2" else {"heads": 6, "kv_heads": 2}
+    config = TransformerConfig.for_family(
+        family, context=CONTEXT, dropout=dropout, **heads, **options
+    )
+    model = Transformer(config, seed=3)
+    model.to(device)
+    return model
+
+
+def packed_batches(count: int) -> list[SimpleNamespace]:
+    """Sequences of unequal lengths laid end to end; some labels are not trained."""
+    random = np.random.default_rng(5)
+    result = []
+    for _ in range(count):
+        lengths = random.integers(1, CONTEXT + 1, 4)
+        tokens = random.integers(0, VOCABULARY, lengths.sum()).astype(np.int32)
+        labels = np.where(random.random(tokens.size) < 0.1, -100, np.roll(tokens, -1))
+        result.append(
+            SimpleNamespace(
+                tokens=tokens,
+                labels=labels.astype(np.int32),
+                offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+                positions=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
+                valid_tokens=int((labels >= 0).sum()),
+            )
+        )
+    return result
+
+
+class Run:
+    """A model, its optimizer and steps as the trainer makes them."""
+
+    def __init__(self, model: Transformer) -> None:
+        copy = model.device != "cpu" and model.config.dtype == "bf16"
+        self.optimizer = AdamW(model.named_parameters(), weight_decay=0.1, bf16_copy=copy)
+        self.objective = DeferredAutoregressiveObjective(model)
+        self.generator = _core.default_generator()
+        self.steps = 0
+
+    def step(self, batch: SimpleNamespace) -> StepResult:
+        self.steps += 1
+        return train_step(
+            self.objective,
+            {"adamw": self.optimizer},
+            [batch],  # type: ignore[list-item]
+            learning_rate=3e-3,
+            max_gradient_norm=1.0,
+            generator=self.generator,
+            first_batch=self.steps,
+        )
+
+
+def trace(model: Transformer, steps: int = STEPS) -> list[float | None]:
+    tempra.manual_seed(7)
+    run = Run(model)
+    return [run.step(batch).loss() for batch in packed_batches(steps)]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_the_trace_equals_the_cpus(family: str, dtype: str) -> None:
+    expected = trace(small_model(family, dtype, "cpu"))
+    got = trace(small_model(family, dtype, "cuda"))
+    np.testing.assert_allclose(got, expected, rtol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_dropout_draws_the_cpus_masks(family: str) -> None:
+    """Of activations and of attention weights: another mask would move the loss by percents."""
+    expected = trace(small_model(family, "f32", "cpu", dropout=0.2), 6)
+    got = trace(small_model(family, "f32", "cuda", dropout=0.2), 6)
+    np.testing.assert_allclose(got, expected, rtol=TOLERANCE["f32"])
+    without = trace(small_model(family, "f32", "cpu"), 6)
+    assert abs(without[-1] / expected[-1] - 1) > 100 * TOLERANCE["f32"]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_a_rerun_is_equal_to_the_last_bit(dtype: str) -> None:
+    first, second = (small_model("gpt2", dtype, "cuda", dropout=0.1) for _ in range(2))
+    assert trace(first, 5) == trace(second, 5)
+    for (name, one), (_, other) in zip(
+        first.named_parameters(), second.named_parameters(), strict=True
+    ):
+        assert one.cpu().detach().numpy().tobytes() == other.cpu().detach().numpy().tobytes(), name
+
+
+def test_recomputation_changes_no_bit() -> None:
+    again = small_model("llama", "bf16", "cuda", dropout=0.1)
+    again.recompute = True
+    assert trace(again, 3) == trace(small_model("llama", "bf16", "cuda", dropout=0.1), 3)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_a_step_never_waits(family: str, dtype: str) -> None:
+    run = Run(small_model(family, dtype, "cuda", dropout=0.1))
+    batches = packed_batches(4)
+    results = [run.step(batches[0])]
+    before = cuda.traffic()
+    results += [run.step(batch) for batch in batches[1:]]
+    after = cuda.traffic()
+    assert after["waits"] == before["waits"]
+    assert after["copies_to_host"] == before["copies_to_host"]
+    # Tokens, labels, offsets, positions, and the three scalars of a step.
+    assert after["copies_to_device"] - before["copies_to_device"] == 3 * 5
+    assert all(np.isfinite(result.loss()) for result in results)
+    assert cuda.traffic()["waits"] == after["waits"] + len(results), "reading a loss was not seen"
+
+
+def test_a_skipped_update_is_decided_on_the_device() -> None:
+    model = small_model("gpt2", "f32", "cuda")
+    run = Run(model)
+    batches = packed_batches(3)
+    run.step(batches[0])
+    bits = [parameter.detach().cpu().numpy().tobytes() for parameter in model.parameters()]
+    before = cuda.traffic()["waits"]
+    run.optimizer.zero_gradients()
+    model.loss(batches[1]).backward()
+    run.optimizer.gradients()["final_norm.weight"].fill_(float("inf"))
+    run.optimizer.step(learning_rate=3e-3, gradient_scale=1.0, max_gradient_norm=1.0)
+    assert cuda.traffic()["waits"] == before
+    after = [parameter.detach().cpu().numpy().tobytes() for parameter in model.parameters()]
+    assert after == bits
+    optimizer = run.optimizer
+    assert (optimizer.step_count, optimizer.skipped_in_a_row, optimizer.skipped_total) == (1, 1, 1)
+    run.step(batches[2])
+    assert (optimizer.step_count, optimizer.skipped_in_a_row, optimizer.skipped_total) == (2, 0, 1)
+
+
+def test_a_model_in_an_arena_stays_where_it_is() -> None:
+    model = small_model("gpt2", "f32", "cpu")
+    Run(model)
+    with pytest.raises(tempra.TempraError, match="move the model before making the optimizer"):
+        model.to("cuda")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_writing_equals_the_cpus(family: str) -> None:
+    options = GenerationOptions(max_tokens=30, temperature=0.0)
+    texts = [
+        list(generate_tokens(small_model(family, "f32", device), [5, 1, 8], options))
+        for device in ("cpu", "cuda")
+    ]
+    assert texts[0] == texts[1]
+
+
+def configuration(folder: Path, run: str, device: str, **train: Any) -> tempra.LlmTrainingConfig:
+    text = folder / "text.txt"
+    if not text.exists():
+        words = np.random.default_rng(0).choice(["red ", "blue ", "one ", "two ", "fish.\n"], 900)
+        text.write_text("".join(words))
+    return tempra.LlmTrainingConfig.from_mapping(
+        {
+            "model": {"family": "gpt2", "width": 16, "layers": 1, "heads": 2, "context": 16},
+            "data": {"train": [str(text)], "cache": str(folder / "cache")},
+            "tokenizer": {"kind": "char"},
+            "train": {"steps": 8, "batch_size": 2, "block": 16, "device": device, **train},
+            "schedule": {"decay_steps": 8, "warmup_steps": 1},
+            "evaluation": {"interval": 4, "batches": 2, "sample_tokens": 5},
+            "checkpoint": {"dir": str(folder / run), "interval": 4},
+            "logging": {"interval": 2},
+        }
+    )
+
+
+def losses(folder: Path) -> list[float]:
+    records = read_metrics(folder / "metrics.jsonl")
+    return [record["loss"] for record in records if record["kind"] in ("step", "validation")]
+
+
+def resumed(folder: Path, run: str, device: str) -> list[float]:
+    from tempra.train.language_model import continue_run
+    from tempra.train.resume import prepare_resume
+
+    overrides = ["train.steps=8", f"train.device={device}"]
+    continue_run(prepare_resume(folder / run, overrides))
+    return losses(folder / run)
+
+
+def test_a_run_resumes_across_devices(tmp_path: Path) -> None:
+    whole = {}
+    for device in ("cpu", "cuda"):
+        tempra.train(configuration(tmp_path, f"whole-{device}", device))
+        whole[device] = losses(tmp_path / f"whole-{device}")
+        assert len(whole[device]) == 8 + 2  # steps and validations
+    np.testing.assert_allclose(whole["cuda"], whole["cpu"], rtol=1e-5)
+    for first, then in (("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")):
+        name = f"{first}-{then}"
+        tempra.train(configuration(tmp_path, name, first, steps=4))
+        trace = resumed(tmp_path, name, then)
+        np.testing.assert_allclose(trace, whole["cpu"], rtol=1e-5)
+        if first == then:
+            assert trace == whole[then]
+
+
+def test_a_resume_says_where_the_run_was(tmp_path: Path) -> None:
+    from tempra.train.resume import prepare_resume
+
+    tempra.train(configuration(tmp_path, "run", "cuda", steps=4))
+    notes = prepare_resume(tmp_path / "run", ["train.device=cpu"]).notes
+    assert "the run was on cuda, now it is on cpu: numbers may differ in the last bits" in notes
+    assert not prepare_resume(tmp_path / "run").notes
+
+
+def test_a_snapshot_is_the_hosts_own() -> None:
+    run = Run(small_model("llama", "f32", "cuda"))
+    batches = packed_batches(2)
+    run.step(batches[0])
+    state = TrainState(run.objective, {"adamw": run.optimizer}, run.generator)
+    snapshot = state.to_checkpoint().snapshot()
+    tensors = {**snapshot.model, **snapshot.optimizer}
+    assert {tensor.device for tensor in tensors.values()} == {"cpu"}
+    before = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    run.step(batches[1])
+    assert before == {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    now = state.to_checkpoint()
+    later = {**now.model, **now.optimizer}
+    assert before != {name: tensor.cpu().numpy().tobytes() for name, tensor in later.items()}
+
+
+def test_asynchronous_checkpoints_are_of_their_step(tmp_path: Path) -> None:
+    config = configuration(tmp_path, "run", "cuda")
+    background = config.model_copy(
+        update={"checkpoint": config.checkpoint.model_copy(update={"asynchronous": True})}
+    )
+    tempra.train(background)
+    tempra.train(configuration(tmp_path, "other", "cuda"))
+    for step in (4, 8):
+        file = f"checkpoints/step-{step:08d}/model.safetensors"
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+
+
+def test_commands_on_the_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model trained on the device measures and writes there as on the CPU."""
+    from tempra.cli.main import main
+
+    tempra.train(configuration(tmp_path, "run", "cuda"))
+    said = {}
+    for device in ("cpu", "cuda"):
+        options = ["--checkpoint", str(tmp_path / "run"), "--device", device]
+        assert main(["eval", *options, "--data", str(tmp_path / "text.txt"), "--json"]) == 0
+        measured = json.loads(capsys.readouterr().out)
+        assert main(["generate", *options, "--max-tokens", "12", "--temperature", "0"]) == 0
+        said[device] = (measured["loss"], capsys.readouterr().out)
+    assert said["cuda"][0] == pytest.approx(said["cpu"][0], rel=1e-5)
+    assert said["cuda"][1] == said["cpu"][1]
+    before = cuda.traffic()["copies_to_device"]
+    assert main(["generate", *options, "--max-tokens", "2"]) == 0
+    assert cuda.traffic()["copies_to_device"] > before, "it was computed elsewhere"
+    assert main(["train", "info"]) == 0
+    shown = capsys.readouterr().out
+    assert "cuda:0" in shown
+    assert str(cuda.status().library_path) in shown
+    plan = ["train", "plan", "train.device=cuda", f"data.train={tmp_path / 'text.txt'}"]
+    assert main(plan) == 0
+    assert f"device      cuda, {cuda.status().devices[0].name}" in capsys.readouterr().out
+
+
+def test_an_index_out_of_range_is_found() -> None:
+    model = small_model("gpt2", "f32", "cuda")
+    batch = packed_batches(1)[0]
+    batch.tokens[3] = VOCABULARY
+    loss = model.loss(batch)
+    with pytest.raises(tempra.ShapeError, match="embedding: an index is outside the table's rows"):
+        loss.item()
+    assert np.isfinite(model.loss(packed_batches(1)[0]).item()), "the fault stayed"
