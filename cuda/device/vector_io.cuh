@@ -30,7 +30,8 @@ struct MemoryWord<16> {
     using type = uint4;
 };
 
-// One instruction: as an assignment the compiler may store the word's members one by one.
+// To device memory, in one instruction: as an assignment the compiler may store the word's members
+// one by one.
 template <class Word>
 __device__ __forceinline__ void store_word(Word* to, const Word& word) {
     if constexpr (sizeof(Word) >= 8) {
@@ -67,6 +68,7 @@ __device__ __forceinline__ void load_whole(const T* from, Arithmetic<T> (&to)[kP
     for (int i = 0; i < kPack; ++i) to[i] = to_arithmetic(elements[i]);
 }
 
+// `to` is in device memory, never shared.
 template <class T, int kPack>
 __device__ __forceinline__ void store_whole(const Arithmetic<T> (&from)[kPack], T* to) {
     using Words = PackWords<T, kPack>;

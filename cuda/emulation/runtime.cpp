@@ -9,7 +9,7 @@
 #include <map>
 #include <mutex>
 
-#include "cuda_runtime_api.h"
+#include "cuda_runtime.h"
 #include "device_access.h"
 #include "emulated_stream.h"
 
@@ -64,17 +64,17 @@ DeviceArena& arena() {
     return *made;
 }
 
-bool is_on_device(const void* block) {
-    const auto* const at = static_cast<const unsigned char*>(block);
-    return at >= arena().base && at < arena().base + kDeviceBytes;
-}
-
 std::size_t device_limit() {
     const char* const given = std::getenv("TEMPRA_EMULATED_BYTES");
     return given == nullptr ? kDeviceBytes : std::strtoull(given, nullptr, 10);
 }
 
 }  // namespace
+
+bool is_on_device(const void* block) {
+    const auto* const at = static_cast<const unsigned char*>(block);
+    return at >= arena().base && at < arena().base + kDeviceBytes;
+}
 
 void open_device_memory() {
     DeviceArena& a = arena();

@@ -175,6 +175,7 @@ TempraCudaStatus event_destroy(void* event) noexcept {
     return check("cudaEventDestroy", cudaEventDestroy(static_cast<cudaEvent_t>(event)));
 }
 TempraCudaStatus event_record(void* event, void* stream) noexcept {
+    if (is_captured(stream)) return refuse_captured("event_record");
     return check("cudaEventRecord", cudaEventRecord(static_cast<cudaEvent_t>(event),
                                                     static_cast<cudaStream_t>(stream)));
 }
@@ -187,6 +188,7 @@ TempraCudaStatus event_synchronize(void* event) noexcept {
     return check("cudaEventSynchronize", cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
 }
 TempraCudaStatus stream_wait(void* stream, void* event) noexcept {
+    if (is_captured(stream)) return refuse_captured("stream_wait");
     return check("cudaStreamWaitEvent", cudaStreamWaitEvent(static_cast<cudaStream_t>(stream),
                                                             static_cast<cudaEvent_t>(event), 0));
 }

@@ -67,8 +67,8 @@ TempraCudaStatus refuse_captured(const char* call) noexcept {
     return fail(
         TEMPRA_CUDA_STREAM_IS_CAPTURED,
         std::string(call) +
-            ": a stream is being captured into a graph, and nothing may wait for the device "
-            "until capture_end");
+            ": a stream is being captured into a graph; until capture_end nothing may wait for it, "
+            "nor it for anything else");
 }
 
 TempraCudaStatus capture_begin(void* stream) noexcept try {

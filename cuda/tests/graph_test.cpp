@@ -226,6 +226,9 @@ TEST_F(Graphs, HoldWhatWasReleasedMeanwhile) {
 TEST_F(Graphs, RefuseToWait) {
     const std::vector<float> zeros(kCount);
     float* const data = upload(zeros.data(), kCount);
+    void* event = nullptr;
+    require(library->event_create(&event));
+    require(library->event_record(event, stream));
     void* const graph = capture([&] {
         EXPECT_EQ(library->stream_synchronize(stream), TEMPRA_CUDA_STREAM_IS_CAPTURED);
         const std::string said = library->last_error();
@@ -235,6 +238,8 @@ TEST_F(Graphs, RefuseToWait) {
         EXPECT_EQ(library->stream_destroy(stream), TEMPRA_CUDA_STREAM_IS_CAPTURED);
         EXPECT_EQ(library->release_cached_memory(), TEMPRA_CUDA_STREAM_IS_CAPTURED);
         EXPECT_EQ(library->capture_begin(stream), TEMPRA_CUDA_STREAM_IS_CAPTURED);
+        EXPECT_EQ(library->event_record(event, stream), TEMPRA_CUDA_STREAM_IS_CAPTURED);
+        EXPECT_EQ(library->stream_wait(stream, event), TEMPRA_CUDA_STREAM_IS_CAPTURED);
         const TensorView view = vector_view(data, DType::f32, kCount);
         ASSERT_EQ(kernels().fill({stream}, view, 3.0), kKernelOk);
     });
@@ -243,6 +248,8 @@ TEST_F(Graphs, RefuseToWait) {
     require(library->graph_launch(graph, stream));
     EXPECT_EQ(read(data, kCount), std::vector<float>(kCount, 3.0F));
     require(library->graph_destroy(graph));
+    require(library->event_record(event, stream));
+    require(library->event_destroy(event));
 }
 
 TEST_F(Graphs, RefuseWhatTheyAreNot) {

@@ -45,6 +45,7 @@ void wait_for_block();
 inline constexpr int kExchangeBytes = 64;
 const unsigned char* exchange_in_warp(const void* mine, int bytes);
 [[nodiscard]] void* dynamic_shared_memory();
+[[nodiscard]] bool is_on_device(const void* address);
 
 // Copies arrive no earlier than they are waited for.
 void start_copy(void* to, const void* from, int bytes);
@@ -122,10 +123,11 @@ inline void sincospif(float x, float* sine, float* cosine) {
     *cosine = static_cast<float>(std::cos(M_PI * static_cast<double>(x)));
 }
 inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }
-// Traps on an address off the word's size, as a device does.
+// Traps on an address off the word's size or outside device memory, as a device does.
 template <class Word>
 void __stwb(Word* to, Word word) {
     if (reinterpret_cast<std::uintptr_t>(to) % sizeof(Word) != 0) __builtin_trap();
+    if (!tempra::cuda::emulation::is_on_device(to)) __builtin_trap();
     std::memcpy(to, &word, sizeof(Word));
 }
 using std::isfinite;
