@@ -154,6 +154,10 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         ["evaluation.interval", "validation"],
     ),
     ({"evaluation": {"sample_prompt": "Once"}}, ["evaluation.sample_prompt", "sample_tokens"]),
+    *(
+        ({"train": {"device": device}}, ["train.device", device, "needs cpu, cuda or cuda:N"])
+        for device in ("gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0")
+    ),
     ({"model": 3}, ["model", "got 3", "section"]),
     ({"modle": {}}, ["'modle'", "did you mean 'model'"]),
     ({"train": {"bach_size": 3}}, ["'train.bach_size'", "did you mean 'train.batch_size'"]),

@@ -108,13 +108,16 @@ def test_a_run_without_a_device_stops_before_it_begins(tmp_path: Path) -> None:
     said = run_alone(
         "import sys; from tempra.cli.main import main\n"
         "sys.argv = ['tempra', 'train', 'run', 'train.device=cuda', "
+        f"'data.cache={tmp_path / 'cache'}', "
         f"'checkpoint.dir={tmp_path / 'run'}']\n"
         "try:\n    code = main()\nexcept SystemExit as ended:\n    code = ended.code\n"
         "print('exit', code)",
         TEMPRA_CUDA_LIBRARY=str(tmp_path / "libtempra_cuda.so"),
     )
     assert said.endswith("exit 1")
-    assert not list((tmp_path / "run").glob("checkpoints/*"))
+    assert said == "exit 1", "something was begun"
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.cuda

@@ -108,12 +108,15 @@ def info(
 
 
 def _train(resumption: Resumption) -> int:
+    from tempra import _core
     from tempra.cli.preparation_progress import PreparationProgress
     from tempra.train.console import ConsoleProgress, describe_folder
     from tempra.train.language_model import continue_run
     from tempra.train.run_text import open_run_text
     from tempra.train.shutdown import ShutdownSignals
 
+    # Before text is prepared, which may take long.
+    _core.check_device(resumption.config.train.device)
     console = ConsoleProgress(sys.stdout)
     folder = describe_folder(resumption.folder)
     again = f"tempra train resume --checkpoint {folder}"

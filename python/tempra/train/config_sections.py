@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tempra.optim.lr_schedule import LearningRateSchedule
 from tempra.train.config_section import Section
@@ -73,13 +74,20 @@ class TrainSection(Section):
         default=False,
         description="Compute activations twice instead of keeping them: less memory, slower.",
     )
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda|cuda:\d{1,2})$")] = Field(
+    device: str = Field(
         default="cpu",
         description="Where the model is computed: cpu, cuda, or cuda:N for the N-th device.",
     )
     threads: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None, description="CPU threads. Default: one per core."
     )
+
+    @field_validator("device")
+    @classmethod
+    def _names_a_device(cls, value: str) -> str:
+        if re.fullmatch(r"cpu|cuda(:\d{1,2})?", value) is None:
+            raise ValueError(f"train.device: got {value!r}, needs cpu, cuda or cuda:N")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSection:

@@ -65,6 +65,7 @@ def continue_run(
 ) -> TrainingResult:
     """Run a new or resumed run in its folder, to its end or a signal."""
     config = resumption.config
+    _core.check_device(config.train.device)  # before text is prepared
     for note in resumption.notes:
         announce(note)
     text = open_run_text(config, checkpoint=resumption.checkpoint, progress=progress)
