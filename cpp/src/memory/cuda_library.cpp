@@ -57,7 +57,7 @@ void CudaLoader::check_interface() {
         TEMPRA_CUDA_ABI_VERSION, &services, &opened, message, sizeof(message));
     TEMPRA_CHECK(DeviceError, status == TEMPRA_CUDA_OK && opened != nullptr, "CUDA: {}: {}",
                  file_.path(), message);
-    // Every member of version 1 is used; a later library may have more.
+    // The members up to the last one read here must be there; a later library may have more.
     TEMPRA_CHECK(DeviceError, opened->size >= static_cast<std::int64_t>(sizeof(TempraCudaLibrary)),
                  "CUDA: {}: its table of functions has {} bytes, {} are needed", file_.path(),
                  opened->size, sizeof(TempraCudaLibrary));
