@@ -168,7 +168,12 @@ void bind_attributes(py::class_<Tensor>& tensor) {
 
 // `name` is that of a device, or of a dtype, as in x.to("bf16").
 Tensor to_named(const Tensor& x, const std::string& name, const std::optional<DType>& dtype) {
-    if (name != "cpu" && !name.starts_with("cuda")) return cast(x, dtype_of_name(name));
+    if (name != "cpu" && !name.starts_with("cuda")) {
+        TEMPRA_CHECK(
+            DtypeError, !dtype.has_value(),
+            "to: {} is no device and a dtype is given beside it; needs cpu, cuda or cuda:N", name);
+        return cast(x, dtype_of_name(name));
+    }
     const Device device = device_of_name(name);
     // The fewer bytes travel.
     const DType wanted = dtype.value_or(x.dtype());

@@ -44,7 +44,7 @@ class ErrorSums:
         self.squared_error += float(np.square(difference).sum())
         self.squared_size += float(squared.sum())
         size = np.abs(exact) + np.sqrt(squared.mean())
-        worst = np.divide(difference, size, out=np.zeros_like(size), where=difference > 0)
+        worst = np.divide(difference, size, out=np.zeros_like(size), where=difference != 0)
         self.largest_sum += float(worst.max())
         self.draws += 1
 
@@ -76,7 +76,7 @@ class Comparison:
             ("rms", self.ours.rms, self.theirs.rms, RMS_MARGIN),
             ("largest", self.ours.largest, self.theirs.largest, LARGEST_MARGIN),
         ):
-            if ours > max(margin * theirs, NEGLIGIBLE):
+            if not ours <= max(margin * theirs, NEGLIGIBLE):  # NaN too
                 return (
                     f"{self.case.id}, {self.part}: {name} error {ours:.3g} above {margin} x "
                     f"PyTorch's {theirs:.3g}"

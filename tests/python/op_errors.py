@@ -231,6 +231,13 @@ CASES = [
     ),
     ErrorCase(
         "linear",
+        "bias dtype",
+        lambda: ops.linear(f(2, 3), f(4, 3), f(4).to("bf16")),
+        DtypeError,
+        ("f32", "bf16", "bias"),
+    ),
+    ErrorCase(
+        "linear",
         "activation",
         lambda: ops.linear(f(2, 3), f(4, 3), activation="swish"),
         ConfigError,

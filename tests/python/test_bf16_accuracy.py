@@ -32,6 +32,15 @@ def test_one_rounding_more_is_seen() -> None:
     assert all(c.shortfall() is not None for c in compare(composed, (isa,))[isa])
 
 
+@pytest.mark.torch
+def test_a_nan_is_seen() -> None:
+    silu = next(case for case in CASES if case.op == "silu")
+    isa = tempra.current_isa()
+    comparison = compare(silu, (isa,))[isa][0]
+    comparison.ours.add(np.full(4, np.nan), np.ones(4))
+    assert comparison.shortfall() is not None
+
+
 def test_every_operation_is_compared_or_excused() -> None:
     compared, excused = {case.op for case in CASES}, set(WITHOUT_COUNTERPART)
     assert compared | excused == set(ops.__all__)

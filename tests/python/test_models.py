@@ -177,6 +177,20 @@ def test_the_cache_sees_parameters_change() -> None:
     assert not np.array_equal(cache.run(x).numpy(), before)
 
 
+def test_the_cache_sees_biases_change_that_it_holds_copies_of() -> None:
+    model = Transformer(config_of("gpt2"), seed=7)
+    model.place_matrices(model.dtype)  # q, k and v lie side by side, their biases do not
+    cache, tokens = KeyValueCache(model), [1, 2, 3]
+    before = cache.next_logits(tokens)
+    cache.clear()
+    bias = dict(model.named_parameters())["blocks.0.attention.qkv.q_bias"]
+    with tempra.no_grad():
+        bias.copy_(tempra.ones(bias.shape))
+    after = cache.next_logits(tokens)
+    assert not np.array_equal(after, before)
+    np.testing.assert_array_equal(after, KeyValueCache(model).next_logits(tokens))
+
+
 @every_config
 def test_generation_goes_past_the_context_and_repeats(config: TransformerConfig) -> None:
     model = Transformer(config, seed=7)

@@ -34,7 +34,7 @@ std::int64_t check_offsets(const char* name, const Tensor& offsets, std::int64_t
     TEMPRA_CHECK(ShapeError, offsets.dimensions() == 1 && offsets.size(0) >= 2,
                  "attention: {} has shape {}; needs [sequences + 1]", name, offsets.sizes());
     if (offsets.device().type != DeviceType::cpu) {
-        TEMPRA_CHECK(ShapeError, given_longest > 0 && given_longest <= tokens,
+        TEMPRA_CHECK(ShapeError, given_longest <= tokens && (given_longest > 0 || tokens == 0),
                      "attention: {} on {} come with a longest sequence of {}; needs 1 to {} "
                      "(tokens), as the list is not read back from there",
                      name, offsets.device(), given_longest, tokens);

@@ -13,6 +13,7 @@
 
 #include "dispatch/launch.h"
 #include "fused/decoder_parameters.h"
+#include "fused/parameter_access.h"
 #include "tempra/autograd.h"
 #include "tempra/error.h"
 #include "tempra/fused/embedding.h"
@@ -48,13 +49,6 @@ TensorView matrix_in(const Tensor& buffer, std::int64_t rows, std::int64_t colum
     view.dimensions = 2;
     view.sizes[0] = rows, view.strides[0] = columns;
     view.sizes[1] = columns, view.strides[1] = 1;
-    return view;
-}
-
-TensorView transposed(const Tensor& matrix) {
-    TensorView view = matrix.view();
-    std::swap(view.sizes[0], view.sizes[1]);
-    std::swap(view.strides[0], view.strides[1]);
     return view;
 }
 
@@ -172,7 +166,7 @@ void Decoder::attend(size_t index, const Tensor& x) const {
         TEMPRA_CHECK(ShapeError, status != kKernelIndexOutOfRange,
                      "decoder: position {} is outside the rotary tables' {}",
                      length_ + w.tokens - 1, parameters.cosines.size(0));
-        check_status(status, "rotary", dtype_);
+        check_status(status, "rotary", dtype_, x.device());
     }
     // Of one head, token after token: attention reads each head's keys and values in order.
     TensorView cache = caches_[index].view();
@@ -217,6 +211,10 @@ Tensor Decoder::run(const Tensor& x) {
                  "decoder: x has shape {}; needs [tokens, {}]", x.sizes(), width);
     TEMPRA_CHECK(DtypeError, x.dtype() == dtype_, "decoder: x has dtype {}, the cache {}",
                  x.dtype(), dtype_);
+    const Device now = blocks_[0].output_weight.device();
+    TEMPRA_CHECK(DeviceError, caches_[0].device() == now,
+                 "decoder: the cache is on {}, the parameters are on {} now; make a new one",
+                 caches_[0].device(), now);
     const std::int64_t tokens = x.size(0);
     TEMPRA_CHECK(ShapeError, tokens <= capacity_ - length_,
                  "decoder: {} tokens held and {} to add exceed the {} there is room for", length_,

@@ -92,7 +92,12 @@ void check_products(const std::string& owner, const char* name, const std::vecto
                      "decoder: {} has {} of dtype {} for activations of {}; they must be equal, or "
                      "bf16 with f32 weights",
                      owner, name, given, dtype);
-        if (!biases.empty()) check_parameter(owner, "a bias", biases[i], {weights[i].size(0)});
+        if (biases.empty()) continue;
+        check_parameter(owner, "a bias", biases[i], {weights[i].size(0)});
+        TEMPRA_CHECK(DtypeError, biases[i].dtype() == dtype || biases[i].dtype() == DType::f32,
+                     "decoder: {} has a bias of dtype {} for activations of {}; needs that dtype, "
+                     "or f32",
+                     owner, biases[i].dtype(), dtype);
     }
 }
 

@@ -39,13 +39,6 @@ Tensor activated(Activation activation, const Tensor& x) {
     return x;
 }
 
-TensorView transposed(const Tensor& matrix) {
-    TensorView view = matrix.view();
-    std::swap(view.sizes[0], view.sizes[1]);
-    std::swap(view.strides[0], view.strides[1]);
-    return view;
-}
-
 // dx [rows, in] = dh [rows, out] @ weight [out, in]
 Tensor input_gradient(const char* name, const Tensor& dh, const Tensor& weight,
                       const Shape& sizes) {
@@ -185,6 +178,10 @@ void check_linear(const char* name, const Tensor& x, const Tensor& weight, const
         weight.dtype() == x.dtype() || (x.dtype() == DType::bf16 && weight.dtype() == DType::f32),
         "{}: x has dtype {}, weight {}; they must be equal, or bf16 with f32 weights", name,
         x.dtype(), weight.dtype());
+    TEMPRA_CHECK(DtypeError,
+                 !bias.defined() || bias.dtype() == x.dtype() || bias.dtype() == DType::f32,
+                 "{}: x has dtype {}, bias {}; a bias must have that dtype, or f32", name,
+                 x.dtype(), bias.dtype());
 }
 
 Tensor composed_linear(const Tensor& x, const std::vector<Tensor>& weights,

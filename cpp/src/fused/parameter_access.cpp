@@ -1,5 +1,7 @@
 #include "fused/parameter_access.h"
 
+#include <utility>
+
 #include "autograd/autograd_record.h"
 #include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
@@ -48,4 +50,11 @@ Tensor joined(std::span<const Tensor> tensors) {
     return TensorAccess::alias(tensors[0], sizes, contiguous_strides(sizes),
                                TensorAccess::impl(tensors[0]).offset);
 }
+TensorView transposed(const Tensor& matrix) {
+    TensorView view = matrix.view();
+    std::swap(view.sizes[0], view.sizes[1]);
+    std::swap(view.strides[0], view.strides[1]);
+    return view;
+}
+
 }  // namespace tempra

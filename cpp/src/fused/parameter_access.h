@@ -22,4 +22,7 @@ namespace tempra {
 // a copy (of parameters), recording nothing.
 [[nodiscard]] Tensor joined(std::span<const Tensor> tensors);
 
+// A matrix as a kernel's operand, rows and columns exchanged.
+[[nodiscard]] TensorView transposed(const Tensor& matrix);
+
 }  // namespace tempra

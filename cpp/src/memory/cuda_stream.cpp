@@ -1,5 +1,6 @@
 #include "memory/cuda_stream.h"
 
+#include <algorithm>
 #include <mutex>
 #include <vector>
 
@@ -91,15 +92,23 @@ void CudaStream::write(void* to, const void* from, std::int64_t bytes) {
     ++counts.copies_to_device;
     counts.bytes_to_device += bytes;
     bool waited = false;
-    check(bytes <= PinnedStage::kLargestCopy ? stage_->copy(to, from, bytes, compute_, waited)
-                                             : library_.copy_to_device(to, from, bytes, compute_));
+    // In pieces, as the driver would read page-locked memory of the caller's later on.
+    for (std::int64_t done = 0; done < bytes; done += PinnedStage::kLargestCopy) {
+        check(stage_->copy(static_cast<char*>(to) + done, static_cast<const char*>(from) + done,
+                           std::min(bytes - done, PinnedStage::kLargestCopy), compute_, waited));
+    }
     if (waited) ++counts.held_back;
 }
 
 void* CudaStream::upload(const void* from, std::int64_t bytes) {
     if (bytes > PinnedStage::kLargestCopy || bytes == 0) {
         void* const block = allocate(bytes);
-        write(block, from, bytes);
+        try {
+            write(block, from, bytes);
+        } catch (...) {
+            release(block);
+            throw;
+        }
         return block;
     }
     CudaTrafficCounts& counts = cuda_traffic_counts();
@@ -113,7 +122,12 @@ void* CudaStream::upload(const void* from, std::int64_t bytes) {
     if (status == TEMPRA_CUDA_OK) status = library_.record_use(block, compute_);
     if (status != TEMPRA_CUDA_OK) release(block);
     check(status);
-    order(uploads_, compute_);
+    try {
+        order(uploads_, compute_);
+    } catch (...) {
+        release(block);
+        throw;
+    }
     return block;
 }
 
@@ -123,10 +137,6 @@ void CudaStream::read(void* to, const void* from, std::int64_t bytes) {
     counts.bytes_to_host += bytes;
     check(library_.copy_to_host(to, from, bytes, compute_));
     synchronize();
-}
-
-void CudaStream::copy(void* to, const void* from, std::int64_t bytes) {
-    check(library_.copy_on_device(to, from, bytes, compute_));
 }
 
 void CudaStream::synchronize() {

@@ -41,7 +41,6 @@ class CudaStream {
     [[nodiscard]] void* upload(const void* from, std::int64_t bytes);
     // Waits.
     void read(void* to, const void* from, std::int64_t bytes);
-    void copy(void* to, const void* from, std::int64_t bytes);
     void synchronize();
 
     // The stream waits for what is on `other` now, or lets it wait for what is on the stream now.

@@ -17,7 +17,7 @@ class PinnedStage {
     PinnedStage(const PinnedStage&) = delete;
     PinnedStage& operator=(const PinnedStage&) = delete;
 
-    // Copies beyond this size go to the driver as they are, which stages them itself.
+    // The most that one copy takes; larger ones come in pieces.
     static constexpr std::int64_t kLargestCopy = std::int64_t{4} << 20;
 
     // Puts a copy of `bytes` bytes at `from` to the device address `to` on `stream`. When all
@@ -31,7 +31,7 @@ class PinnedStage {
         std::int64_t bytes = 0;
         void* event = nullptr;  // behind the last copy out of it
     };
-    // A buffer that is free, at the end of the list; null after a failure.
+    // A buffer that is free, taken off the list.
     [[nodiscard]] TempraCudaStatus take(std::int64_t bytes, Buffer& out, bool& waited);
     [[nodiscard]] TempraCudaStatus make(std::int64_t bytes, Buffer& out);
     void drop(const Buffer& buffer);

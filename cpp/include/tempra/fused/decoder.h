@@ -41,12 +41,15 @@ struct DecoderEnds {
 
 struct PreparedDecoder;  // fused/decoder_parameters.h
 
-// One sequence in progress: blocks, and the keys and values of the tokens they have read.
+// One sequence in progress: blocks, and the keys and values of the tokens they have read. Used by
+// one thread at a time.
 class Decoder {
   public:
-    // Room for `capacity` tokens, of the dtype activations will have. The parameters are shared,
-    // not copied. ShapeError or DtypeError where they do not fit one another. Without ends only
-    // `run` works.
+    // Room for `capacity` tokens, of the dtype activations will have. Parameters are shared where
+    // kernels can read them as they lie; of biases that lie apart, and of what has to be cast, a
+    // copy is kept, and made again when a parameter's version says that it was written. (Writing
+    // through a NumPy or DLPack view does not change the version.) ShapeError or DtypeError where
+    // they do not fit one another. Without ends only `run` works.
     Decoder(std::vector<DecoderBlock> blocks, std::int64_t capacity, DType dtype,
             DecoderEnds ends = {});
     ~Decoder();

@@ -429,6 +429,9 @@ KernelStatus gemm(const KernelContext& /*context*/, const GemmArguments& g) {
     if (g.a.dtype != g.b.dtype && (!rounded || g.packed_b != nullptr)) {
         return kKernelUnsupportedDtype;
     }
+    if (g.bias.present() && g.bias.dtype != g.a.dtype && g.bias.dtype != DType::f32) {
+        return kKernelUnsupportedDtype;
+    }
     if (g.a.dtype == DType::f32 && g.c.dtype == DType::f32) return gemm_typed<float, float>(g);
     if (g.a.dtype == DType::bf16 && g.c.dtype == DType::bf16) {
         return gemm_typed<bfloat16, bfloat16>(g);
