@@ -117,7 +117,9 @@ def optimizer(dtype: str) -> Iterator[Case]:
     """
     count = 1 << 26
     parameter = _core.zeros((count // 1024, 1024)).requires_grad_()
-    arena = _core.ParameterArena([("weight", parameter)], bf16_copy=dtype == "bf16")
+    arena = _core.ParameterArena(
+        [("weight", parameter)], low_precision="bf16" if dtype == "bf16" else None
+    )
     arena.gradients.fill_(1e-3)
     update = _core.AdamW(arena, [{"weight_decay": 0.1}], [0], [False])
     per_parameter = 28 + 4 + (2 if dtype == "bf16" else 0)

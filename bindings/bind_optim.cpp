@@ -38,6 +38,10 @@ py::dict to_dict(const StepReport& report) {
     state["skipped"] = report.skipped;
     state["skipped_in_a_row"] = report.skipped_in_a_row;
     state["skipped_total"] = report.skipped_total;
+    if (report.loss_scale > 0) {
+        state["loss_scale"] = report.loss_scale;
+        state["clean_steps"] = report.clean_steps;
+    }
     return state;
 }
 
@@ -48,14 +52,18 @@ StepReport from_dict(const py::dict& state) {
     report.skipped = state["skipped"].cast<bool>();
     report.skipped_in_a_row = state["skipped_in_a_row"].cast<std::int64_t>();
     report.skipped_total = state["skipped_total"].cast<std::int64_t>();
+    if (state.contains("loss_scale")) {
+        report.loss_scale = state["loss_scale"].cast<double>();
+        report.clean_steps = state["clean_steps"].cast<std::int64_t>();
+    }
     return report;
 }
 
 void bind_arena(py::module_& module) {
     py::class_<ParameterArena, std::shared_ptr<ParameterArena>>(
         module, "ParameterArena", "Parameters and their gradients side by side in memory.")
-        .def(py::init<const std::vector<std::pair<std::string, Tensor>>&, bool>(),
-             py::arg("named_parameters"), py::kw_only(), py::arg("bf16_copy") = false)
+        .def(py::init<const std::vector<std::pair<std::string, Tensor>>&, std::optional<DType>>(),
+             py::arg("named_parameters"), py::kw_only(), py::arg("low_precision") = py::none())
         .def_property_readonly("data", &ParameterArena::data)
         .def_property_readonly("gradients", &ParameterArena::gradients)
         .def_property_readonly("parameters", &ParameterArena::parameters)
@@ -78,8 +86,8 @@ void bind_arena(py::module_& module) {
             },
             "(name, offset, length) of each parameter, in elements.")
         .def("zero_gradients", &ParameterArena::zero_gradients)
-        .def("refresh_bf16_copy", &ParameterArena::refresh_bf16_copy,
-             "Brings the bf16 copy up to date after parameters were written.");
+        .def("refresh_low_precision_copy", &ParameterArena::refresh_low_precision_copy,
+             "Brings the bf16 or f16 copy up to date after parameters were written.");
 }
 
 }  // namespace
@@ -99,6 +107,15 @@ void bind_optim(py::module_& module) {
         .def("step", &AdamW::step, py::arg("learning_rate"), py::arg("gradient_scale") = 1.0,
              py::arg("max_gradient_norm") = 0.0, ReleaseGil(),
              "Norm, clip, update (skipped when the norm is not finite), bf16 copy.")
+        .def("scale_losses", &AdamW::scale_losses,
+             "Gradients are those of losses times loss_scale from now on; for fp16 on a device.")
+        .def_property_readonly(
+            "loss_scale",
+            [](const AdamW& self) -> std::optional<Tensor> {
+                const Tensor scale = self.loss_scale();
+                return scale.defined() ? std::optional(scale) : std::nullopt;
+            },
+            "What losses are multiplied by, on the device; None where they are not.")
         .def_property_readonly("step_count",
                                [](const AdamW& self) { return self.report().step_count; })
         .def_property_readonly("gradient_norm",

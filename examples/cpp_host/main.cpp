@@ -20,7 +20,7 @@ int main() {
         bias.set_requires_grad(true);
         const std::vector<std::pair<std::string, Tensor>> parameters{{"weight", weight},
                                                                      {"bias", bias}};
-        const auto arena = std::make_shared<ParameterArena>(parameters, false);
+        const auto arena = std::make_shared<ParameterArena>(parameters);
         AdamW optimizer(arena, {AdamWOptions{}}, {0, 0}, {false, false});
 
         double loss = 0;

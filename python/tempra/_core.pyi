@@ -422,11 +422,11 @@ class ParameterArena:
         self,
         named_parameters: collections.abc.Sequence[tuple[str, Tensor]],
         *,
-        bf16_copy: bool = False,
+        low_precision: DType | None = None,
     ) -> None: ...
-    def refresh_bf16_copy(self) -> None:
+    def refresh_low_precision_copy(self) -> None:
         """
-        Brings the bf16 copy up to date after parameters were written.
+        Brings the bf16 or f16 copy up to date after parameters were written.
         """
     def zero_gradients(self) -> None: ...
     @property
@@ -455,6 +455,10 @@ class AdamW:
         frozen: collections.abc.Sequence[bool],
     ) -> None: ...
     def load_state_dict(self, state: dict) -> None: ...
+    def scale_losses(self) -> None:
+        """
+        Gradients are those of losses times loss_scale from now on; for fp16 on a device.
+        """
     def state_dict(self) -> dict: ...
     def step(
         self,
@@ -469,6 +473,11 @@ class AdamW:
     def first_moments(self) -> Tensor: ...
     @property
     def gradient_norm(self) -> float: ...
+    @property
+    def loss_scale(self) -> Tensor | None:
+        """
+        What losses are multiplied by, on the device; None where they are not.
+        """
     @property
     def second_moments(self) -> Tensor: ...
     @property

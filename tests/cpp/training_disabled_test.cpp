@@ -46,7 +46,7 @@ TEST(TrainingDisabled, OptimizersNeedTraining) {
     const std::vector<std::pair<std::string, Tensor>> parameters{{"weight", zeros({2, 2})}};
     expect_needs_training(
         [&] {
-            const auto arena = std::make_shared<ParameterArena>(parameters, false);
+            const auto arena = std::make_shared<ParameterArena>(parameters);
             AdamW(arena, {AdamWOptions{}}, {0}, {false}).step(0.1);
         },
         "adamw");

@@ -69,7 +69,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"train": {"batch_size": 0}}, ["train.batch_size", "got 0", "at least 1"]),
     ({"train": {"steps": 2**70}}, ["train.steps", "at most"]),
     ({"train": {"deterministic": 1}}, ["train.deterministic", "true or false"]),
-    ({"train": {"dtype": "fp16"}}, ["train.dtype", "'fp16'", "'fp32' or 'bf16'"]),
+    ({"train": {"dtype": "fp8"}}, ["train.dtype", "'fp8'", "'fp32', 'bf16' or 'fp16'"]),
     ({"optimizer": {"lr": float("nan")}}, ["optimizer.lr", "nan", "finite"]),
     ({"optimizer": {"lr": float("inf")}}, ["optimizer.lr", "inf", "finite"]),
     ({"optimizer": {"lr": -1.0}}, ["optimizer.lr", "-1.0", "more than 0"]),
@@ -158,6 +158,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         ({"train": {"device": device}}, ["train.device", device, "needs cpu, cuda or cuda:N"])
         for device in ("gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0")
     ),
+    ({"train": {"dtype": "fp16"}}, ["train.dtype", "fp16", "train.device=cuda"]),
     ({"model": 3}, ["model", "got 3", "section"]),
     ({"modle": {}}, ["'modle'", "did you mean 'model'"]),
     ({"train": {"bach_size": 3}}, ["'train.bach_size'", "did you mean 'train.batch_size'"]),

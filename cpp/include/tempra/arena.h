@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,26 +21,28 @@ class ParameterArena {
     };
 
     // Moves the f32 parameters, in this order and without gaps, into one buffer that their handles
-    // then refer to; gives each a zero gradient that is part of a second one; with `bf16_copy`
-    // keeps a bf16 copy in a third. Raises ConfigError for no parameters, a repeated name or a
-    // tensor named twice, DtypeError for another dtype.
-    ParameterArena(const std::vector<std::pair<std::string, Tensor>>& parameters, bool bf16_copy);
+    // then refer to; gives each a zero gradient that is part of a second one; with
+    // `low_precision` (bf16 or f16) keeps a copy of that dtype in a third. Raises ConfigError for
+    // no parameters, a repeated name or a tensor named twice, DtypeError for another dtype.
+    explicit ParameterArena(const std::vector<std::pair<std::string, Tensor>>& parameters,
+                            std::optional<DType> low_precision = std::nullopt);
 
     [[nodiscard]] const Tensor& data() const { return data_; }
     [[nodiscard]] const Tensor& gradients() const { return gradients_; }
-    [[nodiscard]] const Tensor& bf16_copy() const { return bf16_copy_; }  // undefined without one
+    // Undefined without one.
+    [[nodiscard]] const Tensor& low_precision_copy() const { return low_precision_copy_; }
     [[nodiscard]] const std::vector<Segment>& segments() const { return segments_; }
     [[nodiscard]] const std::vector<Tensor>& parameters() const { return parameters_; }
 
     void zero_gradients();
-    // Brings the bf16 copy, if there is one, up to date with the parameters.
-    void refresh_bf16_copy();
+    // Brings the copy, if there is one, up to date with the parameters.
+    void refresh_low_precision_copy();
     // To be called after writing `data` or parameters as a whole: counts as a write to each
-    // parameter and, with `copy_is_current`, says that the bf16 copy was written along.
+    // parameter and, with `copy_is_current`, says that the copy was written along.
     void mark_written(const std::vector<bool>& frozen, bool copy_is_current);
 
   private:
-    Tensor data_, gradients_, bf16_copy_;
+    Tensor data_, gradients_, low_precision_copy_;
     std::vector<Segment> segments_;
     std::vector<Tensor> parameters_;
 };

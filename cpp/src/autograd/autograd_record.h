@@ -14,7 +14,8 @@ struct AutogradRecord : AutogradSlot {
     IntrusivePtr<Node> node;  // that made this tensor; null for a leaf
     Tensor grad;              // of a leaf
     bool in_arena = false;    // its bytes are a part of an optimizer's
-    // bf16 copy of an f32 parameter, current while `low_precision_version` equals the version.
+    // bf16 or f16 copy of an f32 parameter, current while `low_precision_version` equals the
+    // version.
     Tensor low_precision;
     std::uint64_t low_precision_version = 0;
 };

@@ -32,10 +32,9 @@ Tensor embedding(const Tensor& weight, const Tensor& indices, DType dtype) {
     TEMPRA_CHECK(DtypeError, indices.dtype() == DType::i64 || indices.dtype() == DType::i32,
                  "embedding: indices have dtype {}; needs i64 or i32", indices.dtype());
     TEMPRA_CHECK(
-        DtypeError,
-        dtype == weight.dtype() || (dtype == DType::bf16 && weight.dtype() == DType::f32),
+        DtypeError, dtype == weight.dtype() || (is_half(dtype) && weight.dtype() == DType::f32),
         "embedding: result dtype {} asked for with a weight of {}; it must be the same, or "
-        "bf16 with f32",
+        "bf16 or f16 with f32",
         dtype, weight.dtype());
     if (is_composed()) return cast(index_select(weight, 0, indices), dtype);
     Shape sizes = indices.sizes();

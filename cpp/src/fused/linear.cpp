@@ -175,8 +175,8 @@ void check_linear(const char* name, const Tensor& x, const Tensor& weight, const
                  "{}: bias has shape {}; needs [{}]", name, bias.sizes(), weight.size(0));
     TEMPRA_CHECK(
         DtypeError,
-        weight.dtype() == x.dtype() || (x.dtype() == DType::bf16 && weight.dtype() == DType::f32),
-        "{}: x has dtype {}, weight {}; they must be equal, or bf16 with f32 weights", name,
+        weight.dtype() == x.dtype() || (is_half(x.dtype()) && weight.dtype() == DType::f32),
+        "{}: x has dtype {}, weight {}; they must be equal, or bf16 or f16 with f32 weights", name,
         x.dtype(), weight.dtype());
     TEMPRA_CHECK(DtypeError,
                  !bias.defined() || bias.dtype() == x.dtype() || bias.dtype() == DType::f32,

@@ -230,11 +230,12 @@ void check_arguments(const Tensor& hidden, const Tensor& weight, const Tensor& l
                  labels.sizes(), rows);
     TEMPRA_CHECK(DtypeError, labels.dtype() == DType::i64 || labels.dtype() == DType::i32,
                  "{}: labels have dtype {}; needs i64 or i32", kName, labels.dtype());
-    TEMPRA_CHECK(DtypeError,
-                 weight.dtype() == hidden.dtype() ||
-                     (hidden.dtype() == DType::bf16 && weight.dtype() == DType::f32),
-                 "{}: hidden has dtype {}, weight {}; they must be equal, or bf16 with f32 weights",
-                 kName, hidden.dtype(), weight.dtype());
+    TEMPRA_CHECK(
+        DtypeError,
+        weight.dtype() == hidden.dtype() ||
+            (is_half(hidden.dtype()) && weight.dtype() == DType::f32),
+        "{}: hidden has dtype {}, weight {}; they must be equal, or bf16 or f16 with f32 weights",
+        kName, hidden.dtype(), weight.dtype());
     TEMPRA_CHECK(ShapeError,
                  !bias.defined() || (bias.dimensions() == 1 && bias.size(0) == weight.size(0)),
                  "{}: bias has shape {}; needs [{}]", kName, bias.sizes(), weight.size(0));

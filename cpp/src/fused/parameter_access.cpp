@@ -12,9 +12,9 @@ namespace tempra {
 Tensor parameter_for(const Tensor& parameter, DType dtype) {
     const GradModeGuard off(false);
     if (parameter.dtype() == dtype) return parameter.detach();
-    if (dtype == DType::bf16 && has_autograd_record(parameter)) {
+    if (is_half(dtype) && has_autograd_record(parameter)) {
         AutogradRecord& record = autograd_record(parameter);
-        if (record.low_precision.defined()) {
+        if (record.low_precision.defined() && record.low_precision.dtype() == dtype) {
             if (record.low_precision_version != parameter.version()) {
                 copy_(record.low_precision, parameter);
                 record.low_precision_version = parameter.version();

@@ -6,13 +6,14 @@
 
 #include "ops/rows.h"
 #include "tempra/tensor.h"
+#include "tensor/half_dtypes.h"
 
 namespace tempra {
 
 // `parameter` as an operand beside activations of `dtype`, recording nothing: itself where it has
-// that dtype; for an f32 parameter beside bf16, its bf16 copy in the arena if there is one (brought
-// up to date first if the parameter was written since), else itself on the CPU, whose kernels round
-// it as they read it; a fresh cast in all other cases.
+// that dtype; for an f32 parameter beside bf16 or f16, its copy in the arena if there is one
+// (brought up to date first if the parameter was written since), else itself on the CPU, whose
+// kernels round it as they read it; a fresh cast in all other cases.
 [[nodiscard]] Tensor parameter_for(const Tensor& parameter, DType dtype);
 
 // True when the tensors are contiguous, of one dtype, and each starts where the one before ends.

@@ -4,9 +4,11 @@
 #include <cstddef>
 
 #include "dispatch/launch.h"
+#include "dispatch/loss_scale.h"
 #include "optim/plain_values.h"
 #include "tempra/ops/creation.h"
 #include "tempra/training.h"
+#include "tensor/tensor_access.h"
 
 namespace tempra {
 
@@ -110,8 +112,10 @@ void AdamW::step(double learning_rate, double gradient_scale, double max_gradien
     arguments.gradients = gradients;
     arguments.first_moments = state.first_moments.data_as<float>();
     arguments.second_moments = state.second_moments.data_as<float>();
-    const Tensor& copy = state.arena->bf16_copy();
-    arguments.low_precision = copy.defined() ? copy.data_as<bfloat16>() : nullptr;
+    const Tensor& copy = state.arena->low_precision_copy();
+    const bool half = copy.defined() && copy.dtype() == DType::f16;
+    arguments.low_precision = copy.defined() && !half ? copy.data_as<bfloat16>() : nullptr;
+    arguments.half_precision = half ? copy.data_as<float16>() : nullptr;
     arguments.segments = segments;
     arguments.segment_count = count;
     arguments.groups = state.groups.data();
@@ -120,14 +124,40 @@ void AdamW::step(double learning_rate, double gradient_scale, double max_gradien
     state.arena->mark_written(state.frozen, copy.defined());
 }
 
+void AdamW::scale_losses() {
+    TEMPRA_CHECK(DeviceError, state_->scalars.storage(),
+                 "adamw: loss scaling is for fp16, which the CPU has no kernels for; use bf16");
+    StepScalars& scalars = state_->scalars.host()[0];
+    scalars.loss_scale = kInitialLossScale;
+    scalars.clean_steps = 0;
+    state_->scalars.write(&scalars.loss_scale, 2);
+}
+
+Tensor AdamW::loss_scale() const {
+    if (!(state_->scalars.host()[0].loss_scale > 0)) return {};
+    IntrusivePtr<TensorImpl> impl = make_counted<TensorImpl>();
+    impl->storage = state_->scalars.storage();
+    impl->version = make_counted<VersionCounter>();
+    impl->offset = offsetof(StepScalars, loss_scale) / sizeof(float);
+    impl->device = impl->storage->device();
+    return TensorAccess::wrap(std::move(impl));
+}
+
+static_assert(offsetof(StepScalars, clean_steps) ==
+              offsetof(StepScalars, loss_scale) + sizeof(float));
 // The three that a step is given lie side by side, so that one small copy brings them.
 static_assert(offsetof(StepScalars, max_gradient_norm) ==
               offsetof(StepScalars, learning_rate) + 2 * sizeof(float));
 
 StepReport AdamW::report() const {
     const StepScalars& scalars = state_->scalars.read()[0];
-    return {static_cast<std::int64_t>(scalars.step_count), scalars.gradient_norm, scalars.skip != 0,
-            scalars.skipped_in_a_row, scalars.skipped_total};
+    return {static_cast<std::int64_t>(scalars.step_count),
+            scalars.gradient_norm,
+            scalars.skip != 0,
+            scalars.skipped_in_a_row,
+            scalars.skipped_total,
+            scalars.loss_scale,
+            scalars.clean_steps};
 }
 
 void AdamW::restore(const StepReport& report) {
@@ -137,6 +167,10 @@ void AdamW::restore(const StepReport& report) {
     scalars.skip = report.skipped ? 1 : 0;
     scalars.skipped_in_a_row = static_cast<std::int32_t>(report.skipped_in_a_row);
     scalars.skipped_total = static_cast<std::int32_t>(report.skipped_total);
+    if (scalars.loss_scale > 0 && report.loss_scale > 0) {
+        scalars.loss_scale = static_cast<float>(report.loss_scale);
+        scalars.clean_steps = static_cast<std::int32_t>(report.clean_steps);
+    }
     state_->scalars.write(&scalars, 1);
 }
 

@@ -9,12 +9,15 @@
 #include "tempra/cuda.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
+#include "tensor/half_dtypes.h"
 
 namespace tempra {
 
 ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>& parameters,
-                               bool bf16_copy) {
+                               std::optional<DType> low_precision) {
     TEMPRA_CHECK(ConfigError, !parameters.empty(), "arena: no parameters given");
+    TEMPRA_CHECK(DtypeError, !low_precision || is_half(*low_precision),
+                 "arena: a copy of dtype {} asked for; needs bf16 or f16", *low_precision);
     std::unordered_set<std::string> names;
     std::unordered_set<const void*> tensors;
     std::int64_t total = 0;
@@ -40,7 +43,7 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
     const Device device = parameters[0].second.device();
     data_ = empty({total}, DType::f32, device);
     gradients_ = zeros({total}, DType::f32, device);
-    if (bf16_copy) bf16_copy_ = empty({total}, DType::bf16, device);
+    if (low_precision) low_precision_copy_ = empty({total}, *low_precision, device);
     for (size_t i = 0; i < parameters.size(); ++i) {
         const Tensor& parameter = parameters[i].second;
         const Segment& segment = segments_[i];
@@ -51,9 +54,9 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         record.in_arena = true;
         record.grad = TensorAccess::alias(gradients_, parameter.sizes(), strides, segment.offset);
         record.low_precision = Tensor();
-        if (bf16_copy) {
-            record.low_precision =
-                TensorAccess::alias(bf16_copy_, parameter.sizes(), strides, segment.offset);
+        if (low_precision) {
+            record.low_precision = TensorAccess::alias(low_precision_copy_, parameter.sizes(),
+                                                       strides, segment.offset);
             copy_(record.low_precision, parameter);
             record.low_precision_version = parameter.version();
         }
@@ -72,9 +75,9 @@ void ParameterArena::zero_gradients() {
     fill_(gradients_, 0);
 }
 
-void ParameterArena::refresh_bf16_copy() {
-    if (!bf16_copy_.defined()) return;
-    copy_(bf16_copy_, data_);
+void ParameterArena::refresh_low_precision_copy() {
+    if (!low_precision_copy_.defined()) return;
+    copy_(low_precision_copy_, data_);
     for (Tensor& parameter : parameters_) {
         autograd_record(parameter).low_precision_version = parameter.version();
     }

@@ -27,6 +27,8 @@ class PlainValues {
     [[nodiscard]] Value* data() {
         return on_device_ ? static_cast<Value*>(on_device_->data()) : host_.data();
     }
+    // On a device: where the values lie. Null on the CPU.
+    [[nodiscard]] const IntrusivePtr<Storage>& storage() const { return on_device_; }
     [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(host_.size()); }
     // As kernels left them: from a device the host waits for that.
     [[nodiscard]] const std::vector<Value>& read() {

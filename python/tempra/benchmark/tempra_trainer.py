@@ -26,7 +26,7 @@ class TempraTrainer:
             self.model.named_parameters(),
             betas=(0.9, 0.95),
             weight_decay=0.1,
-            bf16_copy=device != "cpu" and config.dtype == "bf16",
+            low_precision=config.dtype if device != "cpu" and config.dtype != "f32" else None,
         )
 
     def step(self, tokens: TokenArray, labels: TokenArray) -> float:

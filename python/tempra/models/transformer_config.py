@@ -27,7 +27,7 @@ class TransformerConfig(BaseModel):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     norm_epsilon: float = Field(default=1e-5, gt=0.0)
     rope_theta: float = Field(default=10000.0, gt=0.0)
-    dtype: str = Field(default="f32", pattern="^(f32|bf16)$")  # of activations
+    dtype: str = Field(default="f32", pattern="^(f32|bf16|f16)$")  # of activations
 
     @model_validator(mode="after")
     def _consistent(self) -> TransformerConfig:
@@ -113,5 +113,5 @@ class TransformerConfig(BaseModel):
     def kv_cache_bytes(self, tokens: int | None = None, batch: int = 1) -> int:
         """Bytes of keys and values of `tokens` (default: the whole context) in all layers."""
         length = self.context if tokens is None else tokens
-        element = 2 if self.dtype == "bf16" else 4
+        element = 4 if self.dtype == "f32" else 2
         return 2 * self.layers * batch * length * self.kv_heads * self.head_dim * element

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tempra import _core
-from tempra._core import CheckpointError, Tensor, no_grad
+from tempra._core import CheckpointError, DType, Tensor, no_grad
 from tempra.optim.param_groups import decay_groups
 
 _FIRST, _SECOND = "first_moment.", "second_moment."
@@ -26,20 +26,24 @@ class AdamW:
         epsilon: float = 1e-8,
         weight_decay: float = 0.1,
         frozen: Iterable[str] = (),
-        bf16_copy: bool = False,
+        low_precision: DType | str | None = None,
+        scale_losses: bool = False,
     ) -> None:
         parameters = list(named_parameters)
         groups, group_of = decay_groups(parameters, weight_decay)
         for group in groups:
             group.update(learning_rate_scale=1.0, beta1=betas[0], beta2=betas[1], epsilon=epsilon)
         frozen_names = set(frozen)
-        self.arena = _core.ParameterArena(parameters, bf16_copy=bf16_copy)
+        copy = DType(low_precision) if isinstance(low_precision, str) else low_precision
+        self.arena = _core.ParameterArena(parameters, low_precision=copy)
         self._update = _core.AdamW(
             self.arena,
             groups=groups,
             group_of=group_of,
             frozen=[name in frozen_names for name, _ in parameters],
         )
+        if scale_losses:
+            self._update.scale_losses()
 
     @property
     def gradient_norm(self) -> float:
@@ -60,6 +64,11 @@ class AdamW:
     def skipped_total(self) -> int:
         """Updates skipped in all."""
         return self._update.skipped_total
+
+    @property
+    def loss_scale(self) -> Tensor | None:
+        """What losses are multiplied by before `backward`, on the device; None: they are not."""
+        return self._update.loss_scale
 
     def zero_gradients(self) -> None:
         """Clear the gradients before a step."""

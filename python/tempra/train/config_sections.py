@@ -46,9 +46,10 @@ class TrainSection(Section):
         description="Tokens per update, instead of gradient_accumulation; a multiple of "
         "batch_size x block.",
     )
-    dtype: Literal["fp32", "bf16"] = Field(
+    dtype: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32",
-        description="Numbers the model computes with; bf16 is faster on CPUs that support it.",
+        description="Numbers the model computes with; bf16 is faster on CPUs that support it. fp16 "
+        "is for CUDA devices, with losses scaled as its range needs.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         default=1337, description="Start of all randomness: the same seed gives the same run."
@@ -95,6 +96,11 @@ class TrainSection(Section):
             raise ValueError(
                 f"train.epochs: got {self.epochs} beside train.steps ({self.steps}); give one of "
                 "the two"
+            )
+        if self.dtype == "fp16" and self.device == "cpu":
+            raise ValueError(
+                "train.dtype: got fp16 on the CPU, which has no kernels for it; give bf16, or "
+                "train.device=cuda"
             )
         return self
 

@@ -37,6 +37,8 @@ from tempra.train.trainer_settings import TrainerSettings
 
 Announce = Callable[[str], None]
 
+_ACTIVATIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
 
 def _ignore(line: str) -> None:
     """Announce nothing: the library never prints by itself."""
@@ -244,7 +246,7 @@ def model_config(config: LlmTrainingConfig, tokenizer_size: int) -> TransformerC
         context=sizes.context,
         feed_forward=sizes.feed_forward,
         dropout=model.dropout,
-        dtype="bf16" if config.train.dtype == "bf16" else "f32",
+        dtype=_ACTIVATIONS[config.train.dtype],
         **{name: value for name, value in given.items() if value is not None},
     )
 
@@ -256,8 +258,9 @@ def build_state(config: LlmTrainingConfig, model: Transformer) -> TrainState:
         betas=config.optimizer.betas,
         epsilon=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
-        # The CPU's products round fp32 weights as they read them; a device's read bf16 ones.
-        bf16_copy=model.device != "cpu" and config.train.dtype == "bf16",
+        # The CPU's products round fp32 weights as they read them; a device's read a copy.
+        low_precision=model.dtype if model.device != "cpu" and model.dtype.itemsize == 2 else None,
+        scale_losses=config.train.dtype == "fp16",
     )
     objective = DeferredAutoregressiveObjective(model)
     return TrainState(objective, {"adamw": optimizer}, _core.default_generator())

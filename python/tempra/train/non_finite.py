@@ -19,7 +19,7 @@ from tempra.train.objective import Objective, PhasedObjective
 from tempra.train.protocols import Optimizer
 from tempra.train.stage import StagedRun
 from tempra.train.train_state import TrainState
-from tempra.train.train_step import backward
+from tempra.train.train_step import backward, loss_scale
 from tempra.train.trainer_settings import TrainerSettings
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def find_origin(
 def _first_of_batch(objective: Objective, optimizer: Optimizer, batch: Batch) -> str | None:
     optimizer.zero_gradients()
     with _watched(objective.model) as found:
-        loss = backward(objective, batch)
+        scale, _ = loss_scale(optimizer, int(batch.tokens.size))
+        loss = backward(objective, batch, scale)
     try:
         if found:
             return found[0]

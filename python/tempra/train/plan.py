@@ -39,8 +39,8 @@ def plan_run(config: LlmTrainingConfig, model: TransformerConfig) -> RunPlan:
     """Return the sizes of a run."""
     parameters = model.parameter_count()
     on_device = config.train.device != "cpu"
-    # On a device products read a bf16 copy of the weights.
-    weight = 6 if on_device and config.train.dtype == "bf16" else 4
+    # On a device products read a copy of the weights in the dtype of activations.
+    weight = 6 if on_device and config.train.dtype != "fp32" else 4
     return RunPlan(
         parameters=parameters,
         tokens_per_step=config.tokens_per_step,
@@ -57,7 +57,7 @@ def plan_run(config: LlmTrainingConfig, model: TransformerConfig) -> RunPlan:
 def _activation_bytes(config: LlmTrainingConfig, model: TransformerConfig) -> int:
     """Estimate what the tape keeps of one batch, and the largest passing tensors beside it."""
     tokens = config.train.batch_size * config.sequence_length
-    element = 2 if config.train.dtype == "bf16" else 4
+    element = 4 if config.train.dtype == "fp32" else 2
     width, inner = model.width, model.feed_forward
     key_value = 2 * model.kv_heads * model.head_dim
     # residual before and after attention, q, k, v, attention, and the feed-forward part before its
@@ -127,8 +127,8 @@ def _batch(config: LlmTrainingConfig) -> str:
 
 def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
     """Return lines on where and in which numbers the kernels compute."""
-    bf16 = config.train.dtype == "bf16"
-    products = "bf16 operands, fp32 sums" if bf16 else "fp32"
+    dtype = config.train.dtype
+    products = "fp32" if dtype == "fp32" else f"{dtype} operands, fp32 sums"
     place = f"cpu, {_core.current_isa()} kernels, {_core.get_num_threads()} threads"
     if config.train.device != "cpu":
         device = device_of(config)

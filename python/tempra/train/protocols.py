@@ -77,6 +77,11 @@ class Optimizer(Protocol):
         """Updates skipped in all."""
         ...
 
+    @property
+    def loss_scale(self) -> Tensor | None:
+        """What losses are multiplied by before `backward`, on the device; None: they are not."""
+        ...
+
     def zero_gradients(self) -> None:
         """Clear the gradients before a step."""
         ...

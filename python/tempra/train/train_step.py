@@ -58,14 +58,15 @@ def train_step(
     else:
         optimizer = _only(optimizers)
         optimizer.zero_gradients()
+        scale, unit = loss_scale(optimizer, int(batches[0].tokens.size))
         for offset, batch in enumerate(batches):
             generator.set_step(first_batch + offset)
-            losses.append(backward(objective, batch))
+            losses.append(backward(objective, batch, scale))
         terms = sum(loss.terms for loss in losses)
         if terms > 0:  # else there is nothing to learn, and decay alone is no update
             optimizer.step(
                 learning_rate=learning_rate,
-                gradient_scale=1.0 / terms,
+                gradient_scale=unit / terms,
                 max_gradient_norm=max_gradient_norm,
             )
     return StepResult(
@@ -76,11 +77,24 @@ def train_step(
     )
 
 
-def backward(objective: Objective, batch: Batch) -> Loss:
-    """Add the gradient of a batch's loss sum; the tape is gone afterwards."""
+def loss_scale(optimizer: Optimizer, terms: int) -> tuple[Tensor | None, float]:
+    """Return what a loss *sum* of that many terms is multiplied by, and what takes a part out.
+
+    Where losses are scaled for fp16, the scale is meant for their mean: it is divided by a power of
+    two near `terms`, by which the optimizer then has to multiply again. Else None and 1.
+    """
+    scale = optimizer.loss_scale
+    if scale is None:
+        return None, 1.0
+    unit = float(1 << max(terms - 1, 0).bit_length())
+    return scale * (1.0 / unit), unit
+
+
+def backward(objective: Objective, batch: Batch, scale: Tensor | None = None) -> Loss:
+    """Add the gradient of a batch's loss sum times `scale`; the tape is gone afterwards."""
     loss = objective.loss(batch)
     if loss.terms > 0:
-        loss.total.backward()
+        loss.total.backward(scale)
     return Loss(loss.total.detach(), loss.terms)
 
 
@@ -103,10 +117,11 @@ class _Update:
         optimizer = self._optimizers[name]
         # Other phases may have left gradients in this optimizer's arena: they are not its own.
         optimizer.zero_gradients()
-        loss.total.backward()
+        scale, unit = loss_scale(optimizer, loss.terms)
+        loss.total.backward(scale)
         optimizer.step(
             learning_rate=self._learning_rate,
-            gradient_scale=1.0 / loss.terms,
+            gradient_scale=unit / loss.terms,
             max_gradient_norm=self._max_gradient_norm,
         )
 

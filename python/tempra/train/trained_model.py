@@ -49,7 +49,10 @@ def load_trained_model(path: str | os.PathLike[str], *, device: str = "cpu") -> 
         notes = tuple(checkpoint.notes)
         folder = checkpoint.path or folder
     tokenizer = load_tokenizer(folder)
-    model = Transformer(config_from_json(values), initialize=False)
+    config = config_from_json(values)
+    if device == "cpu" and config.dtype == "f16":
+        config = config.model_copy(update={"dtype": "f32"})  # the CPU has no kernels for f16
+    model = Transformer(config, initialize=False)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "

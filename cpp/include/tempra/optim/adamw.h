@@ -24,6 +24,8 @@ struct StepReport {
     bool skipped = false;         // the last step's norm was not finite, so nothing was written
     std::int64_t skipped_in_a_row = 0;
     std::int64_t skipped_total = 0;
+    double loss_scale = 0;         // of the next step; 0: losses are not scaled
+    std::int64_t clean_steps = 0;  // in a row since it changed
 };
 
 class AdamW {
@@ -35,9 +37,18 @@ class AdamW {
     ~AdamW();
 
     // One update: gradients are multiplied by `gradient_scale`; their global norm is clipped to
-    // `max_gradient_norm` (0: not at all); nothing is written when the norm is not finite. The bf16
-    // copy is refreshed. Gradients are left as they are.
+    // `max_gradient_norm` (0: not at all); nothing is written when the norm is not finite. The low
+    // precision copy is refreshed. Gradients are left as they are.
     void step(double learning_rate, double gradient_scale = 1, double max_gradient_norm = 0);
+
+    // From now on gradients are those of the loss times `loss_scale()`, which starts at 65,536. A
+    // step divides by it, halves it (not below 1) where gradients are not finite, and doubles it
+    // after 2,000 steps without: on the device, which is not waited for. Error on the CPU, which
+    // has no kernels that need it.
+    void scale_losses();
+    // What losses are to be multiplied by: a f32 number [] on the device, which each step changes.
+    // Undefined where losses are not scaled.
+    [[nodiscard]] Tensor loss_scale() const;
 
     [[nodiscard]] StepReport report() const;
     // Restores the counters of a checkpoint.
