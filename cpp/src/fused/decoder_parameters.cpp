@@ -7,6 +7,7 @@
 #include "fused/parameter_access.h"
 #include "tempra/error.h"
 #include "tempra/ops/layout.h"
+#include "tensor/half_dtypes.h"
 
 namespace tempra {
 
@@ -88,9 +89,9 @@ void check_products(const std::string& owner, const char* name, const std::vecto
     for (size_t i = 0; i < weights.size(); ++i) {
         check_parameter(owner, name, weights[i], {weights[i].size(0), columns});
         const DType given = weights[i].dtype();
-        TEMPRA_CHECK(DtypeError, given == dtype || (dtype == DType::bf16 && given == DType::f32),
+        TEMPRA_CHECK(DtypeError, given == dtype || (is_half(dtype) && given == DType::f32),
                      "decoder: {} has {} of dtype {} for activations of {}; they must be equal, or "
-                     "bf16 with f32 weights",
+                     "bf16 or f16 with f32 weights",
                      owner, name, given, dtype);
         if (biases.empty()) continue;
         check_parameter(owner, "a bias", biases[i], {weights[i].size(0)});
