@@ -64,6 +64,10 @@ TempraCudaStatus PinnedStage::copy(void* to, const void* from, std::int64_t byte
     std::memcpy(buffer.block, from, static_cast<std::size_t>(bytes));
     status = library_.copy_to_device(to, buffer.block, bytes, stream);
     if (status == TEMPRA_CUDA_OK) status = library_.event_record(buffer.event, stream);
+    if (status != TEMPRA_CUDA_OK) {
+        drop(buffer);  // with no event behind its copy nobody could tell when it is free
+        return status;
+    }
     buffers_.push_back(buffer);
     return status;
 }
