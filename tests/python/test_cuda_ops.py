@@ -10,7 +10,7 @@ from cuda_device import REFUSED_DTYPES
 from op_case import OpCase, is_float, to_array
 from op_cases import CASES, with_dtypes
 from tempra import Tensor, _core, ops
-from tolerances import assert_close, gradient_tolerance, value_tolerance
+from tolerances import assert_gradients_agree, assert_results_agree
 
 pytestmark = pytest.mark.any_cuda
 
@@ -59,12 +59,8 @@ def test_the_device_equals_the_cpu(case: OpCase, dtype: str) -> None:
     # Each result that is not empty is copied here once; nothing else waits.
     fetched = sum(result.size > 0 for result in [*other_values, *other_gradients])
     assert _core.cuda_traffic()["waits"] - before == fetched, "the operation waited for the device"
-    for i, (value, other) in enumerate(zip(values, other_values, strict=True)):
-        tolerance = 2 * value_tolerance(dtype, case.terms) * case.slack
-        assert_close(other, value, tolerance, f"output {i}")
-    for i, (gradient, other) in enumerate(zip(gradients, other_gradients, strict=True)):
-        tolerance = 2 * gradient_tolerance(dtype, case.gradient_terms or case.terms) * case.slack
-        assert_close(other, gradient, tolerance, f"gradient {i}")
+    assert_results_agree(case, dtype, values, other_values)
+    assert_gradients_agree(case, dtype, gradients, other_gradients)
 
 
 @pytest.mark.parametrize("dtype", REFUSED_DTYPES)

@@ -6,7 +6,7 @@ import pytest
 import tempra
 from op_case import OpCase, is_float, to_array
 from op_cases import CASES, with_dtypes
-from tolerances import assert_close, gradient_tolerance, value_tolerance
+from tolerances import assert_gradients_agree, assert_results_agree
 
 ISAS = [isa for isa in tempra.supported_isas() if isa != "baseline"]
 RUNS = [
@@ -37,12 +37,8 @@ def test_isa_equals_baseline(isa: str, case: OpCase, dtype: str) -> None:
     tempra.set_isa(isa)
     assert tempra.current_isa() == isa
     other_values, other_gradients = outputs_and_gradients(case, dtype)
-    for i, (value, other) in enumerate(zip(values, other_values, strict=True)):
-        tolerance = 2 * value_tolerance(dtype, case.terms) * case.slack
-        assert_close(other, value, tolerance, f"output {i}")
-    for i, (gradient, other) in enumerate(zip(gradients, other_gradients, strict=True)):
-        tolerance = 2 * gradient_tolerance(dtype, case.gradient_terms or case.terms) * case.slack
-        assert_close(other, gradient, tolerance, f"gradient {i}")
+    assert_results_agree(case, dtype, values, other_values)
+    assert_gradients_agree(case, dtype, gradients, other_gradients)
 
 
 def test_an_unknown_isa_is_refused() -> None:

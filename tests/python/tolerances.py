@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from op_case import OpCase
+
 # Unit roundoff: half the distance from 1 to the next number.
 ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24, "bf16": 2.0**-8}
 
@@ -52,3 +54,21 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float, wha
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, needs {expected.shape}"
     error = normalised_error(actual, expected)
     assert error <= tolerance, f"{what}: normalised error {error:.3g} above {tolerance:.3g}"
+
+
+def assert_results_agree(
+    case: OpCase, dtype: str, expected: list[np.ndarray], actual: list[np.ndarray]
+) -> None:
+    """Of two implementations: each may be off by the tolerance."""
+    tolerance = 2 * value_tolerance(dtype, case.terms) * case.slack
+    for i, (one, other) in enumerate(zip(expected, actual, strict=True)):
+        assert_close(other, one, tolerance, f"output {i}")
+
+
+def assert_gradients_agree(
+    case: OpCase, dtype: str, expected: list[np.ndarray], actual: list[np.ndarray]
+) -> None:
+    """As `assert_results_agree`."""
+    tolerance = 2 * gradient_tolerance(dtype, case.gradient_terms or case.terms) * case.slack
+    for i, (one, other) in enumerate(zip(expected, actual, strict=True)):
+        assert_close(other, one, tolerance, f"gradient {i}")
