@@ -2,10 +2,11 @@
 
 python benchmarks/decoding.py
 
-Every token reads each weight once, so no decoder is faster than reading those bytes: the limit is
-the best that any of several kernels which only read (sum, maximum, NumPy's "or" and, of two parts
-at a time, its inner product, in as many threads) makes of an array of as many bytes, taking turns
-with decoding. Where part of the weights stays in the last cache, that of the array does, too.
+Every token reads each weight once, so that memory's bandwidth is the limit: the best that any of
+several kernels which only read (sum, maximum, NumPy's "or" and, of two parts at a time, its inner
+product, in as many threads) makes of a gigabyte, taking turns with decoding. A small model's
+weights lie in the last caches in part, those of each thread in its own, and may be read faster than
+that: `cached` is the best of the same kernels on an array of as many bytes as a token reads.
 Greedy, weights at random; both rates are the best samples'. Of the embedding only the rows that are
 looked up are read, and they are not counted; the output projection is.
 
@@ -17,9 +18,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
 import resource
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from tempra.models import (
 from tempra.models.generation import choose_token
 
 TOKENS = 64
+BEYOND_CACHES = 2**30
 
 
 def _readers(size: int, threads: int) -> dict[str, Callable[[], object]]:
@@ -68,14 +71,21 @@ def _model(preset: str, dtype: str, vocabulary: int) -> Transformer:
 
 
 def decoding(
-    model: Transformer, context: int, rows: int, threads: int, seconds: float
+    preset: str,
+    dtype: str,
+    vocabulary: int,
+    context: int,
+    rows: int,
+    threads: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """Measure passes of `rows` tokens after `context` in the cache; rates in tokens a second."""
+    _core.set_num_threads(threads)
+    model = _model(preset, dtype, vocabulary)
     config = model.config
     size = 2 if config.dtype == "bf16" else 4
     keys_and_values = config.kv_cache_bytes(context)
     read = config.matrix_parameter_count() * size + keys_and_values
-    readers = _readers(read, threads)
     cache = KeyValueCache(model, context + TOKENS * rows)
     options = GenerationOptions(max_tokens=TOKENS, temperature=0.0)
     generator = np.random.Generator(np.random.Philox(0))
@@ -94,17 +104,25 @@ def decoding(
         list(generate_tokens(model, [1], options))
 
     plain = context == 0 and rows == 1
+    fill()
+    (whole if plain else decode)()
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the arrays
+    readers = _readers(read, threads)
+    memory_readers = {f"memory {name}": r for name, r in _readers(BEYOND_CACHES, threads).items()}
     samples = interleave(
         {
             "decode": whole if plain else decode,
             **{name: _repeated(reader) for name, reader in readers.items()},
+            **memory_readers,
         },
         seconds=seconds,
         before={} if plain else {"decode": fill},
     )
     best = min(samples["decode"])
     fastest = min(readers, key=lambda name: min(samples[name]))
-    limit = TOKENS * rows / min(samples[fastest])
+    cached_limit = TOKENS * rows / min(samples[fastest])
+    bandwidth = BEYOND_CACHES / min(min(samples[name]) for name in memory_readers)
+    limit = bandwidth / read * rows
     rate = TOKENS * rows / best
     return {
         "unit": "tokens/s",
@@ -112,11 +130,13 @@ def decoding(
         "spread": spread(samples["decode"]),
         "limit": limit,
         "limit_share": rate / limit,
-        "limit_reader": fastest,
-        "read_bytes_per_second": read * limit / rows,
+        "cached_limit": cached_limit,
+        "cached_limit_share": rate / cached_limit,
+        "cached_limit_reader": fastest,
+        "memory_bytes_per_second": bandwidth,
         "weight_bytes": read - keys_and_values,
         "cache_bytes": keys_and_values,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes,
         **identity(threads),
     }
 
@@ -129,25 +149,28 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", type=int, default=[1])
     parser.add_argument("--vocabulary", type=int, default=8192)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each model")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each case")
     parser.add_argument("--output", type=Path, default=None, help="JSON lines are appended here")
     options = parser.parse_args()
-    _core.set_num_threads(options.threads)
     rows = []
-    for preset in options.presets:
-        for dtype in options.dtypes:
-            model = _model(preset, dtype, options.vocabulary)
-            for context, count in itertools.product(options.contexts, options.rows):
-                case = f"decoding/{preset} {dtype}"
-                case += f" after {context}" if context else ""
-                case += f" by {count}" if count > 1 else ""
-                row = decoding(model, context, count, options.threads, options.seconds)
-                rows.append({"case": case, **row})
+    cases = itertools.product(options.presets, options.dtypes, options.contexts, options.rows)
+    # A process for each: a peak is that of one case.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as processes:
+        for preset, dtype, context, count in cases:
+            case = f"decoding/{preset} {dtype}"
+            case += f" after {context}" if context else ""
+            case += f" by {count}" if count > 1 else ""
+            arguments = (preset, dtype, options.vocabulary, context, count, options.threads)
+            row = processes.submit(decoding, *arguments, options.seconds).result()
+            rows.append({"case": case, **row})
     columns = {"case": "case", "unit": "unit", "rate": "rate", "spread": "spread"}
     columns |= {
         "limit": "limit",
         "limit_share": "of limit",
-        "limit_reader": "by",
+        "cached_limit": "cached",
+        "cached_limit_share": "of cached",
+        "cached_limit_reader": "by",
         "weight_bytes": "weights MB",
     }
     print_table(rows, {**columns, "peak_bytes": "peak MB"})

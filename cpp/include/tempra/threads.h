@@ -26,7 +26,8 @@ void parallel_for(std::int64_t count, std::int64_t grain, const Body& body) {
 }
 
 // Threads that take part in a loop, the caller included. Default: TEMPRA_NUM_THREADS, else
-// OMP_NUM_THREADS, else the CPUs this process may run on (affinity and cgroup quota).
+// OMP_NUM_THREADS, else the CPUs this process may run on (affinity and cgroup quota). Within the
+// body of a loop: 1.
 [[nodiscard]] int num_threads();
 void set_num_threads(int count);  // ConfigError unless 1 <= count <= 1024
 

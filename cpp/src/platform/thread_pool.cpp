@@ -26,6 +26,8 @@ constexpr std::int64_t kSpinNanoseconds = 50'000;
 std::atomic<ThreadPool*> current_pool{nullptr};
 std::atomic<int> fork_count{0};
 
+thread_local int number_of_worker = 0;
+
 // Kept reachable, so that leak checkers know it is left on purpose.
 ThreadPool* last_abandoned = nullptr;
 
@@ -57,6 +59,8 @@ bool spin_until(std::int64_t nanoseconds, const Condition& done) {
 }
 
 }  // namespace
+
+int worker_number() noexcept { return number_of_worker; }
 
 void run_chunks(const LoopJob& job, std::atomic<std::int64_t>& next_chunk) {
     while (true) {
@@ -126,7 +130,8 @@ std::uint32_t ThreadPool::wait_for_loop(std::uint32_t last_loop) {
     }
 }
 
-void ThreadPool::worker_main(std::uint32_t loop) {
+void ThreadPool::worker_main(int number, std::uint32_t loop) {
+    number_of_worker = number;
     while (true) {
         std::uint32_t state = wait_for_loop(loop);
         if (state == 0) return;
@@ -158,7 +163,7 @@ void ThreadPool::resize(int threads, bool spin) {
     try {
         const std::uint32_t loop = loop_of(state_.load(std::memory_order_relaxed));
         for (int i = 1; i < threads; ++i)
-            workers_.emplace_back([this, loop] { worker_main(loop); });
+            workers_.emplace_back([this, i, loop] { worker_main(i, loop); });
     } catch (const std::system_error&) {
         // No more threads to be had (a process limit): loops run on those there are.
     }

@@ -26,6 +26,9 @@ struct LoopJob {
     std::int64_t chunks_per_claim = 1;  // more than one only where there are very many
 };
 
+// Of a pool's worker 1, 2, ...; of any other thread 0.
+[[nodiscard]] int worker_number() noexcept;
+
 // Runs chunk after chunk, claimed from `next_chunk`, until none is left.
 void run_chunks(const LoopJob& job, std::atomic<std::int64_t>& next_chunk);
 
@@ -48,7 +51,7 @@ class ThreadPool {
     void run(const LoopJob& job);
 
   private:
-    void worker_main(std::uint32_t loop);
+    void worker_main(int number, std::uint32_t loop);
     // Returns the state with a new open loop, or 0 when the worker must end.
     std::uint32_t wait_for_loop(std::uint32_t last_loop);
     void wait_until_left(int fork_count);

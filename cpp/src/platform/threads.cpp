@@ -165,6 +165,7 @@ void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, vo
 }
 
 int num_threads() {
+    if (inside_loop) return 1;
     const InstalledExecutor* installed = installed_executor.load(std::memory_order_acquire);
     if (installed != nullptr && installed->executor.run != nullptr) {
         return installed->executor.concurrency;

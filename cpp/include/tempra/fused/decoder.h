@@ -39,7 +39,11 @@ struct DecoderEnds {
     Tensor head_weight;  // [vocabulary, width]
 };
 
-struct PreparedDecoder;  // fused/decoder_parameters.h
+struct PreparedDecoder;   // fused/decoder_parameters.h
+struct DecoderWorkspace;  // fused/decoder_pass.h
+namespace platform {
+class PhasedLoop;
+}
 
 // One sequence in progress: blocks, and the keys and values of the tokens they have read. Used by
 // one thread at a time.
@@ -70,21 +74,15 @@ class Decoder {
 
   private:
     void make_room(std::int64_t tokens);
-    void attend(size_t index, const Tensor& x) const;
-    void feed_forward(size_t index, const Tensor& result) const;
-
-    // What a pass over some tokens writes beside the cache; used again by a pass over as many.
-    struct Workspace {
-        std::int64_t tokens = 0;
-        Tensor normed, qkv, mixed, middle, up, hidden, x;
-        Tensor positions, offsets_q, offsets_k;
-    };
+    // The last block's output; fills `logits` [1, vocabulary] where it is defined.
+    Tensor pass(const Tensor& x, const Tensor& logits);
 
     std::vector<DecoderBlock> blocks_;
     DecoderEnds ends_;
     std::unique_ptr<PreparedDecoder> prepared_;
     std::vector<Tensor> caches_;  // of each block [2 * kv_heads, capacity, head_dim]: keys, values
-    Workspace workspace_;
+    std::unique_ptr<DecoderWorkspace> workspace_;
+    std::unique_ptr<platform::PhasedLoop> loop_;
     std::int64_t capacity_;
     std::int64_t length_ = 0;
     DType dtype_;
