@@ -218,11 +218,32 @@ def test_a_skipped_update_is_decided_on_the_device() -> None:
     assert (optimizer.step_count, optimizer.skipped_in_a_row, optimizer.skipped_total) == (2, 0, 1)
 
 
-def test_a_model_in_an_arena_stays_where_it_is() -> None:
+def test_a_model_moves_once_its_optimizer_is_gone() -> None:
     model = small_model("gpt2", "f32", "cpu")
-    Run(model)
-    with pytest.raises(tempra.TempraError, match="move the model before making the optimizer"):
+    run = Run(model)
+    batches = packed_batches(2)
+    run.step(batches[0])
+    with pytest.raises(tempra.TempraError, match="before making the optimizer, or after deleting"):
         model.to("cuda")
+    values = [parameter.detach().numpy().copy() for parameter in model.parameters()]
+    gradient = model.token_embedding.weight.grad.numpy().copy()
+    del run
+    model.to("cuda")
+    for parameter, value in zip(model.parameters(), values, strict=True):
+        assert parameter.device == "cuda:0"
+        np.testing.assert_array_equal(parameter.detach().cpu().numpy(), value)
+    np.testing.assert_array_equal(model.token_embedding.weight.grad.cpu().numpy(), gradient)
+    Run(model).step(batches[1])
+    model.to("cpu")
+
+
+def test_an_earlier_optimizer_does_not_free_what_a_later_one_holds() -> None:
+    model = small_model("gpt2", "f32", "cpu")
+    earlier, later = Run(model), Run(model)
+    del earlier
+    with pytest.raises(tempra.TempraError, match="is in an optimizer's arena on cpu"):
+        model.to("cuda")
+    later.step(packed_batches(1)[0])
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

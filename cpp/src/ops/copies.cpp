@@ -103,9 +103,9 @@ void move_(Tensor tensor, Device device) {
     TEMPRA_CHECK(Error, tensor.is_leaf(), "move_: a tensor of shape {} was computed; use to()",
                  tensor.sizes());
     const bool recorded = has_autograd_record(tensor);
-    TEMPRA_CHECK(Error, !recorded || !autograd_record(tensor).in_arena,
+    TEMPRA_CHECK(Error, !recorded || autograd_record(tensor).arena.expired(),
                  "move_: a parameter of shape {} is in an optimizer's arena on {}; move the model "
-                 "before making the optimizer",
+                 "before making the optimizer, or after deleting it",
                  tensor.sizes(), tensor.device());
     const GradModeGuard off(false);
     const Tensor moved = copied_to_device(contiguous(tensor.detach()), device);

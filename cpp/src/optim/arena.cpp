@@ -51,7 +51,7 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         copy_(TensorAccess::alias(data_, parameter.sizes(), strides, segment.offset), parameter);
         TensorAccess::rebind(parameter, TensorAccess::impl(data_).storage, segment.offset);
         AutogradRecord& record = autograd_record(parameter);
-        record.in_arena = true;
+        record.arena = lifetime_;
         record.grad = TensorAccess::alias(gradients_, parameter.sizes(), strides, segment.offset);
         record.low_precision = Tensor();
         if (low_precision) {

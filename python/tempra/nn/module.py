@@ -88,9 +88,9 @@ class Module:
                 yield value
 
     def to(self, device: str) -> Module:
-        """Move all tensors to a device, in place; to be done before an optimizer is made.
+        """Move all tensors to a device, in place; to be done while no optimizer has them.
 
-        Raises TempraError for parameters that are in an optimizer's arena already.
+        Raises TempraError for parameters that are in the arena of an optimizer still alive.
         """
         for _, module in self.named_modules():
             for tensor in module.tensors():

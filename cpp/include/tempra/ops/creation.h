@@ -21,7 +21,7 @@ void fill_(Tensor tensor, double value);
 // Broadcasts, converts the dtype, and may cross devices.
 void copy_(Tensor destination, const Tensor& source);
 // The same tensor on another device, its gradient too: handles stay, views of it are left behind.
-// Error for what an operation computed and for parameters in an arena.
+// Error for what an operation computed and for parameters in an arena that somebody still holds.
 void move_(Tensor tensor, Device device);
 
 }  // namespace tempra
