@@ -231,7 +231,7 @@ void bind_conversions(py::class_<Tensor>& tensor) {
         .def(
             "move_",
             [](const Tensor& x, const std::string& device) {
-                move_(x, device_of_name(device));
+                move_({x}, device_of_name(device));
                 return x;
             },
             py::arg("device"), "Moves a leaf, with its gradient; every handle of it follows.")
@@ -342,6 +342,13 @@ void bind_tensor(py::module_& module) {
     bind_operators(tensor);
     module.def("from_numpy", &from_numpy, py::arg("array"),
                "Tensor that shares a NumPy array's memory.");
+    module.def(
+        "move_",
+        [](const std::vector<Tensor>& tensors, const std::string& device) {
+            move_(tensors, device_of_name(device));
+        },
+        py::arg("tensors"), py::arg("device"),
+        "Moves leaves, with their gradients: all of them, or none and raises.");
     module.def("from_dlpack", &from_dlpack, py::arg("object"),
                "Tensor that shares a DLPack object's memory.");
 }

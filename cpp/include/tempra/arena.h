@@ -24,8 +24,8 @@ class ParameterArena {
     // Moves the f32 parameters, in this order and without gaps, into one buffer that their handles
     // then refer to; gives each a zero gradient that is part of a second one; with
     // `low_precision` (bf16 or f16) keeps a copy of that dtype in a third. Raises ConfigError for
-    // no parameters, a repeated name or a tensor named twice, DtypeError for another dtype. When the
-    // arena goes, its parameters keep their bytes and gradients and may move again.
+    // no parameters, a repeated name or a tensor named twice, DtypeError for another dtype. When
+    // the arena goes, its parameters keep their bytes and gradients and may move again.
     explicit ParameterArena(const std::vector<std::pair<std::string, Tensor>>& parameters,
                             std::optional<DType> low_precision = std::nullopt);
 
