@@ -33,6 +33,7 @@ void bind_fused(py::module_& module);
 void bind_autograd(py::module_& module);
 void bind_cuda(py::module_& module);
 void bind_decoder(py::module_& module);
+void bind_packing(py::module_& module);
 void bind_optim(py::module_& module);
 void bind_gradient_clipping(py::module_& module);
 void bind_runtime(py::module_& module);
@@ -56,6 +57,9 @@ using TokenArray = py::array_t<std::uint32_t, py::array::c_style | py::array::fo
 [[nodiscard]] py::tuple to_tuple(const Shape& shape);
 // A tensor as it is; a Python number as a 0-d tensor of `like`'s dtype.
 [[nodiscard]] Tensor to_operand(const py::object& value, const Tensor& like);
+// tensor[index]: integers, slices, None, Ellipsis, and integer tensors (which gather along their
+// dimension).
+[[nodiscard]] Tensor get_item(Tensor x, const py::object& index);
 
 }  // namespace tempra::python
 
