@@ -28,9 +28,25 @@ py::tuple to_tuple(const Shape& shape) {
     return result;
 }
 
+std::string type_name(const py::handle& value) {
+    return py::type::of(value).attr("__name__").cast<std::string>();
+}
+
+namespace {
+
+std::optional<double> to_number(const py::object& value) {
+    py::detail::make_caster<double> number;
+    if (!number.load(value, true)) return std::nullopt;
+    return py::detail::cast_op<double>(number);
+}
+
+}  // namespace
+
 Tensor to_operand(const py::object& value, const Tensor& like) {
     if (py::isinstance<Tensor>(value)) return value.cast<Tensor>();
-    return scalar_like(like, value.cast<double>());
+    const std::optional<double> number = to_number(value);
+    if (number) return scalar_like(like, *number);
+    throw py::type_error("needs a tensor or a number, got " + type_name(value));
 }
 
 namespace {
@@ -43,13 +59,24 @@ Shape sizes_from_arguments(const py::args& sizes) {
 
 using Binary = Tensor (*)(const Tensor&, const Tensor&);
 
+bool is_operand(const py::object& value) {
+    if (py::isinstance<py::array>(value) && value.cast<py::array>().ndim() > 0) {
+        // NumPy would answer with an array, outside of every gradient.
+        throw py::type_error("needs a tensor or a number, got numpy.ndarray; use tempra.tensor");
+    }
+    return py::isinstance<Tensor>(value) || to_number(value).has_value();
+}
+
+// NotImplemented lets Python ask the other side, and answer x == None with False.
 template <Binary operation>
-Tensor forward_operator(const Tensor& self, const py::object& other) {
-    return operation(self, to_operand(other, self));
+py::object forward_operator(const Tensor& self, const py::object& other) {
+    if (!is_operand(other)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
+    return py::cast(operation(self, to_operand(other, self)));
 }
 template <Binary operation>
-Tensor reflected_operator(const Tensor& self, const py::object& other) {
-    return operation(to_operand(other, self), self);
+py::object reflected_operator(const Tensor& self, const py::object& other) {
+    if (!is_operand(other)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
+    return py::cast(operation(to_operand(other, self), self));
 }
 
 void bind_dtype(py::module_& module) {
@@ -62,6 +89,15 @@ void bind_dtype(py::module_& module) {
         "itemsize", [](DType self) { return size_of(self); }, "Bytes of an element.");
     dtype.def(py::init([](const std::string& name) { return dtype_of_name(name); }),
               py::arg("name"));
+}
+
+py::object item_of(const Tensor& x) {
+    if (is_floating(x.dtype())) return py::float_(x.item());
+    if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
+    TEMPRA_CHECK(ShapeError, x.numel() == 1, "item: needs exactly one element, got shape {}",
+                 x.sizes());
+    const Tensor here = to_device(x.detach(), {});
+    return py::int_(cast(here, DType::i64).data_as<std::int64_t>()[0]);
 }
 
 void bind_attributes(py::class_<Tensor>& tensor) {
@@ -91,15 +127,7 @@ void bind_attributes(py::class_<Tensor>& tensor) {
             })
         .def("numel", &Tensor::numel)
         .def("size", &Tensor::size, py::arg("dim"))
-        .def("item",
-             [](const Tensor& x) -> py::object {
-                 if (is_floating(x.dtype())) return py::float_(x.item());
-                 if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
-                 TEMPRA_CHECK(ShapeError, x.numel() == 1,
-                              "item: needs exactly one element, got shape {}", x.sizes());
-                 const Tensor here = to_device(x.detach(), {});
-                 return py::int_(cast(here, DType::i64).data_as<std::int64_t>()[0]);
-             })
+        .def("item", &item_of)
         .def("__len__",
              [](const Tensor& x) {
                  TEMPRA_CHECK(ShapeError, x.dimensions() > 0, "len: a 0-d tensor has no length");
@@ -107,7 +135,7 @@ void bind_attributes(py::class_<Tensor>& tensor) {
              })
         .def("__bool__", [](const Tensor& x) { return x.item() != 0; })
         .def("__float__", &Tensor::item)
-        .def("__int__", [](const Tensor& x) { return static_cast<std::int64_t>(x.item()); })
+        .def("__int__", [](const Tensor& x) { return py::int_(item_of(x)); })
         .def("__repr__", [](const Tensor& x) { return to_string(x); });
     tensor.attr("__hash__") = py::cpp_function(
         [](const Tensor& x) { return reinterpret_cast<std::intptr_t>(x.identity()); },

@@ -55,7 +55,8 @@ using TokenArray = py::array_t<std::uint32_t, py::array::c_style | py::array::fo
 // None, one int or a sequence of ints.
 [[nodiscard]] std::vector<std::int64_t> to_dimensions(const py::object& dimensions);
 [[nodiscard]] py::tuple to_tuple(const Shape& shape);
-// A tensor as it is; a Python number as a 0-d tensor of `like`'s dtype.
+[[nodiscard]] std::string type_name(const py::handle& value);
+// A tensor as it is; a Python number as a 0-d tensor of `like`'s dtype; TypeError for all else.
 [[nodiscard]] Tensor to_operand(const py::object& value, const Tensor& like);
 // tensor[index]: integers, slices, None, Ellipsis, and integer tensors (which gather along their
 // dimension).

@@ -19,15 +19,34 @@ Tensor index_with_slice(const Tensor& x, int dimension, const py::slice& range) 
     return slice(x, dimension, start, stop, step);
 }
 
+// Of what has __index__, but not of True and False, which Python counts as 1 and 0.
+std::int64_t position_of(const py::object& item) {
+    if (py::isinstance<py::bool_>(item) || PyIndex_Check(item.ptr()) == 0) {
+        throw py::type_error(
+            format("index: {} given; needs integers, slices, None, ... or tensors of integers",
+                   type_name(item)));
+    }
+    const py::ssize_t position = PyNumber_AsSsize_t(item.ptr(), PyExc_IndexError);
+    if (position == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    return position;
+}
+
 }  // namespace
 
 Tensor get_item(Tensor x, const py::object& index) {
     const py::tuple items =
         py::isinstance<py::tuple>(index) ? index.cast<py::tuple>() : py::make_tuple(index);
     int consumed = 0;
+    int ellipses = 0;
     for (const py::handle& item : items) {
-        if (!item.is_none() && !py::isinstance<py::ellipsis>(item)) ++consumed;
+        if (py::isinstance<py::ellipsis>(item)) {
+            ++ellipses;
+        } else if (!item.is_none()) {
+            ++consumed;
+        }
     }
+    TEMPRA_CHECK(ShapeError, ellipses <= 1, "index: {} ellipses (...) given; at most 1 can be",
+                 ellipses);
     TEMPRA_CHECK(ShapeError, consumed <= x.dimensions(), "index: {} indices given for shape {}",
                  consumed, x.sizes());
     int dimension = 0;
@@ -46,7 +65,7 @@ Tensor get_item(Tensor x, const py::object& index) {
             dimension += positions.dimensions();
             --consumed;
         } else {
-            const auto position = item.cast<std::int64_t>();
+            const std::int64_t position = position_of(item);
             const std::int64_t size = x.size(dimension);
             // IndexError is how Python's iteration protocol learns of the end.
             if (position < -size || position >= size) {
