@@ -36,6 +36,9 @@ class ParameterArena {
     [[nodiscard]] const std::vector<Segment>& segments() const { return segments_; }
     [[nodiscard]] const std::vector<Tensor>& parameters() const { return parameters_; }
 
+    // Raises Error when a parameter has been moved into a later arena: nothing done here would
+    // reach it.
+    void check_parameters() const;
     void zero_gradients();
     // Brings the copy, if there is one, up to date with the parameters.
     void refresh_low_precision_copy();

@@ -70,6 +70,15 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
     }
 }
 
+void ParameterArena::check_parameters() const {
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+        TEMPRA_CHECK(Error, autograd_record(parameters_[i]).arena.lock() == lifetime_,
+                     "arena: parameter {} belongs to an optimizer that was made later; use that "
+                     "one",
+                     segments_[i].name);
+    }
+}
+
 void ParameterArena::zero_gradients() {
     const GradModeGuard off(false);
     fill_(gradients_, 0);
