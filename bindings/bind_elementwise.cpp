@@ -16,6 +16,10 @@ Tensor with_scalars(const py::object& a, const py::object& b) {
         const auto left = a.cast<Tensor>();
         return operation(left, to_operand(b, left));
     }
+    if (!py::isinstance<Tensor>(b)) {
+        throw py::type_error(
+            format("needs at least one tensor, got {} and {}", type_name(a), type_name(b)));
+    }
     const auto right = b.cast<Tensor>();
     return operation(to_operand(a, right), right);
 }

@@ -4,7 +4,6 @@
 #include "tempra/autograd.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
-#include "tempra/ops/indexing.h"
 #include "tempra/ops/layout.h"
 #include "tempra/ops/matmul.h"
 
@@ -29,9 +28,25 @@ py::tuple to_tuple(const Shape& shape) {
     return result;
 }
 
+std::string type_name(const py::handle& value) {
+    return py::type::of(value).attr("__name__").cast<std::string>();
+}
+
+namespace {
+
+std::optional<double> to_number(const py::object& value) {
+    py::detail::make_caster<double> number;
+    if (!number.load(value, true)) return std::nullopt;
+    return py::detail::cast_op<double>(number);
+}
+
+}  // namespace
+
 Tensor to_operand(const py::object& value, const Tensor& like) {
     if (py::isinstance<Tensor>(value)) return value.cast<Tensor>();
-    return scalar_like(like, value.cast<double>());
+    const std::optional<double> number = to_number(value);
+    if (number) return scalar_like(like, *number);
+    throw py::type_error("needs a tensor or a number, got " + type_name(value));
 }
 
 namespace {
@@ -42,66 +57,26 @@ Shape sizes_from_arguments(const py::args& sizes) {
     return to_shape(sizes);
 }
 
-Tensor index_with_slice(const Tensor& x, int dimension, const py::slice& range) {
-    py::ssize_t start = 0;
-    py::ssize_t stop = 0;
-    py::ssize_t step = 0;
-    py::ssize_t length = 0;
-    if (!range.compute(x.size(dimension), &start, &stop, &step, &length)) {
-        throw py::error_already_set();
-    }
-    return slice(x, dimension, start, stop, step);
-}
-
-// Integers, slices, None, Ellipsis, and integer tensors (which gather along their dimension).
-Tensor get_item(Tensor x, const py::object& index) {
-    const py::tuple items =
-        py::isinstance<py::tuple>(index) ? index.cast<py::tuple>() : py::make_tuple(index);
-    int consumed = 0;
-    for (const py::handle& item : items) {
-        if (!item.is_none() && !py::isinstance<py::ellipsis>(item)) ++consumed;
-    }
-    TEMPRA_CHECK(ShapeError, consumed <= x.dimensions(), "index: {} indices given for shape {}",
-                 consumed, x.sizes());
-    int dimension = 0;
-    for (const py::handle& handle : items) {
-        const auto item = py::reinterpret_borrow<py::object>(handle);
-        if (item.is_none()) {
-            x = unsqueeze(x, dimension++);
-        } else if (py::isinstance<py::ellipsis>(item)) {
-            dimension += x.dimensions() - dimension - consumed;
-        } else if (py::isinstance<py::slice>(item)) {
-            x = index_with_slice(x, dimension++, item.cast<py::slice>());
-            --consumed;
-        } else if (py::isinstance<Tensor>(item)) {
-            const auto positions = item.cast<Tensor>();
-            x = index_select(x, dimension, positions);
-            dimension += positions.dimensions();
-            --consumed;
-        } else {
-            const auto position = item.cast<std::int64_t>();
-            const std::int64_t size = x.size(dimension);
-            // IndexError is how Python's iteration protocol learns of the end.
-            if (position < -size || position >= size) {
-                throw py::index_error(format("index {} is outside dimension {} of shape {}",
-                                             position, dimension, x.sizes()));
-            }
-            x = select(x, dimension, position);
-            --consumed;
-        }
-    }
-    return x;
-}
-
 using Binary = Tensor (*)(const Tensor&, const Tensor&);
 
+bool is_operand(const py::object& value) {
+    if (py::isinstance<py::array>(value) && value.cast<py::array>().ndim() > 0) {
+        // NumPy would answer with an array, outside of every gradient.
+        throw py::type_error("needs a tensor or a number, got numpy.ndarray; use tempra.tensor");
+    }
+    return py::isinstance<Tensor>(value) || to_number(value).has_value();
+}
+
+// NotImplemented lets Python ask the other side, and answer x == None with False.
 template <Binary operation>
-Tensor forward_operator(const Tensor& self, const py::object& other) {
-    return operation(self, to_operand(other, self));
+py::object forward_operator(const Tensor& self, const py::object& other) {
+    if (!is_operand(other)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
+    return py::cast(operation(self, to_operand(other, self)));
 }
 template <Binary operation>
-Tensor reflected_operator(const Tensor& self, const py::object& other) {
-    return operation(to_operand(other, self), self);
+py::object reflected_operator(const Tensor& self, const py::object& other) {
+    if (!is_operand(other)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
+    return py::cast(operation(to_operand(other, self), self));
 }
 
 void bind_dtype(py::module_& module) {
@@ -114,6 +89,15 @@ void bind_dtype(py::module_& module) {
         "itemsize", [](DType self) { return size_of(self); }, "Bytes of an element.");
     dtype.def(py::init([](const std::string& name) { return dtype_of_name(name); }),
               py::arg("name"));
+}
+
+py::object item_of(const Tensor& x) {
+    if (is_floating(x.dtype())) return py::float_(x.item());
+    if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
+    TEMPRA_CHECK(ShapeError, x.numel() == 1, "item: needs exactly one element, got shape {}",
+                 x.sizes());
+    const Tensor here = to_device(x.detach(), {});
+    return py::int_(cast(here, DType::i64).data_as<std::int64_t>()[0]);
 }
 
 void bind_attributes(py::class_<Tensor>& tensor) {
@@ -143,15 +127,7 @@ void bind_attributes(py::class_<Tensor>& tensor) {
             })
         .def("numel", &Tensor::numel)
         .def("size", &Tensor::size, py::arg("dim"))
-        .def("item",
-             [](const Tensor& x) -> py::object {
-                 if (is_floating(x.dtype())) return py::float_(x.item());
-                 if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
-                 TEMPRA_CHECK(ShapeError, x.numel() == 1,
-                              "item: needs exactly one element, got shape {}", x.sizes());
-                 const Tensor here = to_device(x.detach(), {});
-                 return py::int_(cast(here, DType::i64).data_as<std::int64_t>()[0]);
-             })
+        .def("item", &item_of)
         .def("__len__",
              [](const Tensor& x) {
                  TEMPRA_CHECK(ShapeError, x.dimensions() > 0, "len: a 0-d tensor has no length");
@@ -159,7 +135,7 @@ void bind_attributes(py::class_<Tensor>& tensor) {
              })
         .def("__bool__", [](const Tensor& x) { return x.item() != 0; })
         .def("__float__", &Tensor::item)
-        .def("__int__", [](const Tensor& x) { return static_cast<std::int64_t>(x.item()); })
+        .def("__int__", [](const Tensor& x) { return py::int_(item_of(x)); })
         .def("__repr__", [](const Tensor& x) { return to_string(x); });
     tensor.attr("__hash__") = py::cpp_function(
         [](const Tensor& x) { return reinterpret_cast<std::intptr_t>(x.identity()); },
@@ -231,7 +207,7 @@ void bind_conversions(py::class_<Tensor>& tensor) {
         .def(
             "move_",
             [](const Tensor& x, const std::string& device) {
-                move_(x, device_of_name(device));
+                move_({x}, device_of_name(device));
                 return x;
             },
             py::arg("device"), "Moves a leaf, with its gradient; every handle of it follows.")
@@ -342,6 +318,13 @@ void bind_tensor(py::module_& module) {
     bind_operators(tensor);
     module.def("from_numpy", &from_numpy, py::arg("array"),
                "Tensor that shares a NumPy array's memory.");
+    module.def(
+        "move_",
+        [](const std::vector<Tensor>& tensors, const std::string& device) {
+            move_(tensors, device_of_name(device));
+        },
+        py::arg("tensors"), py::arg("device"),
+        "Moves leaves, with their gradients: all of them, or none and raises.");
     module.def("from_dlpack", &from_dlpack, py::arg("object"),
                "Tensor that shares a DLPack object's memory.");
 }

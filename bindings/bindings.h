@@ -33,6 +33,7 @@ void bind_fused(py::module_& module);
 void bind_autograd(py::module_& module);
 void bind_cuda(py::module_& module);
 void bind_decoder(py::module_& module);
+void bind_packing(py::module_& module);
 void bind_optim(py::module_& module);
 void bind_gradient_clipping(py::module_& module);
 void bind_runtime(py::module_& module);
@@ -54,8 +55,12 @@ using TokenArray = py::array_t<std::uint32_t, py::array::c_style | py::array::fo
 // None, one int or a sequence of ints.
 [[nodiscard]] std::vector<std::int64_t> to_dimensions(const py::object& dimensions);
 [[nodiscard]] py::tuple to_tuple(const Shape& shape);
-// A tensor as it is; a Python number as a 0-d tensor of `like`'s dtype.
+[[nodiscard]] std::string type_name(const py::handle& value);
+// A tensor as it is; a Python number as a 0-d tensor of `like`'s dtype; TypeError for all else.
 [[nodiscard]] Tensor to_operand(const py::object& value, const Tensor& like);
+// tensor[index]: integers, slices, None, Ellipsis, and integer tensors (which gather along their
+// dimension).
+[[nodiscard]] Tensor get_item(Tensor x, const py::object& index);
 
 }  // namespace tempra::python
 

@@ -20,6 +20,8 @@ def corrected(text: str) -> str:
     # A dtype is given by its name as well, an absent generator is None.
     text = re.sub(r"dtype: DType\b(?! \|)", "dtype: DType | str", text)
     text = text.replace("generator: Generator = None", "generator: Generator | None = None")
+    # An operator's result may be NotImplemented, which type checkers leave out.
+    text = re.sub(r"(def __\w+__\(self, arg0: typing.Any\) -> )typing.Any", r"\1Tensor", text)
     return re.sub(r"^__all__.*\n", "", text, flags=re.MULTILINE)
 
 

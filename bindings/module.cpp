@@ -18,6 +18,7 @@ PYBIND11_MODULE(_core, module) {
     tempra::python::bind_runtime(module);
     tempra::python::bind_cuda(module);
     tempra::python::bind_io(module);
+    tempra::python::bind_packing(module);
     tempra::python::bind_loading(module);
     tempra::python::bind_records(module);
     tempra::python::bind_wdbx(module);

@@ -1340,6 +1340,11 @@ def minimum(a: typing.Any, b: typing.Any) -> Tensor:
     Smaller of a and b; NaN wins.
     """
 
+def move_(tensors: collections.abc.Sequence[Tensor], device: str) -> None:
+    """
+    Moves leaves, with their gradients: all of them, or none and raises.
+    """
+
 def multiply(a: typing.Any, b: typing.Any) -> Tensor:
     """
     a * b, broadcast.

@@ -50,6 +50,19 @@ def test_the_overview_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> No
             assert verb.summary in out
 
 
+def test_what_the_system_refuses_is_named_without_a_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def refuse(path: Path, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    closed = tmp_path / "closed"
+    assert main(["generate", "--checkpoint", str(closed)]) == 1
+    said = capsys.readouterr().err
+    assert said == f"tempra: {closed / 'model.safetensors'}: Permission denied\n"
+
+
 def test_the_overview_loads_no_verb() -> None:
     code = (
         "import sys; from tempra.cli.main import main; main(['--help']);"

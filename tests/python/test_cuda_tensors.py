@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tempra
-from tempra import Tensor, cuda, ops
-from tempra.nn import Linear
+from tempra import Tensor, _core, cuda, ops
+from tempra.nn import Linear, Module
 from tempra.optim import clip_grad_norm_
 
 pytestmark = pytest.mark.any_cuda
@@ -142,6 +142,57 @@ def test_a_module_moves_with_its_handles_and_gradients() -> None:
     assert layer(tempra.ones((1, 3), device="cuda")).device == "cuda:0"
     layer.to("cpu")
     assert handle.grad.numpy().tolist() == [[1.0] * 3] * 2
+
+
+class Pair(Module):
+    """Two layers, which move in this order."""
+
+    def __init__(self) -> None:
+        self.first = Linear(3, 2)
+        self.second = Linear(2, 2)
+
+
+def in_an_arena(pair: Pair) -> Any:
+    return _core.ParameterArena(pair.second.named_parameters())
+
+
+def computed(pair: Pair) -> None:
+    pair.second.table = pair.second.weight * 2.0
+
+
+def too_large(pair: Pair) -> None:
+    pair.second.table = tempra.zeros((1, 1)).expand((1 << 20, 1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (in_an_arena, "optimizer's arena on cpu"),
+        (computed, "was computed"),
+        (too_large, "out of memory"),
+    ],
+)
+def test_a_module_that_cannot_move_stays_whole(spoil: Any, said: str) -> None:
+    pair = Pair()
+    (pair.second(pair.first(tempra.ones((1, 3))))).sum().backward()
+    held = spoil(pair)
+    version = pair.first.weight.version
+    with pytest.raises(tempra.TempraError, match=said):
+        pair.to("cuda")
+    assert {p.device for p in pair.parameters()} == {"cpu"}
+    assert {p.grad.device for p in pair.parameters()} == {"cpu"}
+    assert pair.first.weight.version == version
+    del held
+
+
+def test_a_shared_parameter_moves_once() -> None:
+    pair = Pair()
+    pair.second.weight = pair.first.weight
+    pair.to("cuda")
+    assert pair.second.weight.data_pointer == pair.first.weight.data_pointer
+    before = cuda.traffic()["copies_to_device"]
+    pair.to("cpu").to("cuda")
+    assert cuda.traffic()["copies_to_device"] - before == len(pair.parameters())
 
 
 def test_clipping_reads_the_norm_from_the_device() -> None:

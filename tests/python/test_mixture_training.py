@@ -14,7 +14,8 @@ from tempra.checkpoint import load_checkpoint
 from tempra.cli.main import main
 from tempra.data import RowOptions
 from tempra.data.mixture import Mixture
-from tempra.data.prepare import Preparation, prepare
+from tempra.data.preparation import Preparation
+from tempra.data.prepare import prepare
 from tempra.train.config import LlmTrainingConfig
 from tempra.train.language_model import LanguageModelTrainer, train_with_result, with_known_steps
 from tempra.train.run_text import RunText, open_run_text, vocabulary_size

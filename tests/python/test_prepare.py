@@ -15,7 +15,8 @@ from tempra.data import corpus as corpus_module
 from tempra.data import prepare as prepare_module
 from tempra.data import shard_writer as shard_writer_module
 from tempra.data.bpe_tokenizer import BpeTokenizer
-from tempra.data.prepare import PHASES, Preparation, prepare
+from tempra.data.preparation import Preparation
+from tempra.data.prepare import PHASES, prepare
 from tempra.data.prepared import MANIFEST_FILE, PreparedDataset
 from tempra.data.tokenizer import ByteTokenizer, save_tokenizer
 

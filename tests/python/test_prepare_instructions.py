@@ -17,7 +17,8 @@ from tempra.data.chat_template import CHAT_TEMPLATE_FILE
 from tempra.data.instruction_corpus import InstructionOptions
 from tempra.data.instruction_dataset import MalformedLinesError
 from tempra.data.instruction_formats import FORMATS, FormatName
-from tempra.data.prepare import Preparation, prepare
+from tempra.data.preparation import Preparation
+from tempra.data.prepare import prepare
 from tempra.data.prepared import PreparedDataset
 from tempra.data.token_shard import mask_path, sidecar_path
 

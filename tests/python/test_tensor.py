@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tempra
-from tempra import DtypeError, ShapeError, TempraError
+from tempra import DtypeError, ShapeError, TempraError, ops
 
 ARRAY = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
 
@@ -47,6 +47,12 @@ def test_indexing_with_a_tensor_picks_rows() -> None:
     np.testing.assert_array_equal(picked.numpy(), ARRAY[:, index])
 
 
+@pytest.mark.parametrize("index", [1.5, True, [0, 1], "a", (0, None, {})])
+def test_what_is_no_index(index: object) -> None:
+    with pytest.raises(TypeError, match=r"index: \w+ given; needs integers, slices"):
+        tempra.zeros((2, 3))[index]
+
+
 @pytest.mark.parametrize(
     ("index", "words"),
     [
@@ -54,6 +60,8 @@ def test_indexing_with_a_tensor_picks_rows() -> None:
         (-3, "-3"),
         ((0, 0, 0, 0), "4 indices"),
         ((0, 5), "5"),
+        (1 << 70, "cannot fit"),
+        ((..., ..., 0), "2 ellipses"),
     ],
     ids=str,
 )
@@ -259,6 +267,31 @@ def test_operators_with_tensors_and_numbers(name: str) -> None:
     np.testing.assert_allclose(operator(ta, 2).numpy(), operator(a, 2), rtol=1e-15)
 
 
+@pytest.mark.parametrize("other", ["a", None, [1.0], np.ones(3)])
+def test_operands_that_are_no_numbers(other: object) -> None:
+    x = tempra.zeros(3)
+    for operation in (
+        lambda: x + other,
+        lambda: x < other,
+        lambda: ops.add(x, other),
+        lambda: ops.where(x > 0, x, other),
+    ):
+        with pytest.raises(TypeError, match=f"{type(other).__name__}"):
+            operation()
+
+
+def test_equality_with_what_is_no_number_is_false() -> None:
+    x = tempra.zeros(3)
+    assert (x == None) is False  # noqa: E711
+    assert (x != "a") is True
+    assert x not in ("a", None)
+
+
+def test_an_operation_on_two_numbers() -> None:
+    with pytest.raises(TypeError, match="at least one tensor, got int and float"):
+        ops.add(1, 2.0)
+
+
 def test_numbers_do_not_widen() -> None:
     assert (tempra.ones(2, "bf16") * 0.5).dtype == tempra.bfloat16
     assert (tempra.ones(2, "i32") + 1).dtype == tempra.int32
@@ -277,6 +310,8 @@ def test_item_and_conversions() -> None:
     assert tempra.tensor(True).item() is True
     assert float(tempra.tensor(1.5)) == 1.5
     assert int(tempra.tensor(3)) == 3
+    assert int(tempra.tensor(2**60 + 1)) == 2**60 + 1
+    assert int(tempra.tensor(-2.7)) == -2
     assert bool(tempra.tensor(0.0)) is False
     assert tempra.tensor([[1, 2], [3, 4]]).tolist() == [[1, 2], [3, 4]]
     with pytest.raises(ShapeError, match=r"\[2\]"):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tempra._core import ConfigError
-from tempra.data.prepare import Preparation, prepare
+from tempra.data.preparation import Preparation
+from tempra.data.prepare import prepare
 from tempra.data.standard_library import standard_library_sources
 from tempra.data.tokenizer import ByteTokenizer, save_tokenizer
 from tempra.train.config import LlmTrainingConfig

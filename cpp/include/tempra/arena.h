@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -23,7 +24,8 @@ class ParameterArena {
     // Moves the f32 parameters, in this order and without gaps, into one buffer that their handles
     // then refer to; gives each a zero gradient that is part of a second one; with
     // `low_precision` (bf16 or f16) keeps a copy of that dtype in a third. Raises ConfigError for
-    // no parameters, a repeated name or a tensor named twice, DtypeError for another dtype.
+    // no parameters, a repeated name or a tensor named twice, DtypeError for another dtype. When
+    // the arena goes, its parameters keep their bytes and gradients and may move again.
     explicit ParameterArena(const std::vector<std::pair<std::string, Tensor>>& parameters,
                             std::optional<DType> low_precision = std::nullopt);
 
@@ -34,6 +36,9 @@ class ParameterArena {
     [[nodiscard]] const std::vector<Segment>& segments() const { return segments_; }
     [[nodiscard]] const std::vector<Tensor>& parameters() const { return parameters_; }
 
+    // Raises Error when a parameter has been moved into a later arena: nothing done here would
+    // reach it.
+    void check_parameters() const;
     void zero_gradients();
     // Brings the copy, if there is one, up to date with the parameters.
     void refresh_low_precision_copy();
@@ -45,6 +50,8 @@ class ParameterArena {
     Tensor data_, gradients_, low_precision_copy_;
     std::vector<Segment> segments_;
     std::vector<Tensor> parameters_;
+    // What parameters know their arena by: while it lives they cannot move elsewhere.
+    std::shared_ptr<const void> lifetime_ = std::make_shared<char>();
 };
 
 }  // namespace tempra

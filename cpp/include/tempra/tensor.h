@@ -53,6 +53,8 @@ class Tensor {
     Tensor& set_requires_grad(bool value);
     [[nodiscard]] bool is_leaf() const;
     [[nodiscard]] Tensor grad() const;
+    // Undefined: none. The gradient of a parameter in an optimizer's arena stays the arena's: the
+    // numbers are copied there, zeros for none.
     void set_grad(const Tensor& gradient);
     // Shares the bytes and the version, records nothing.
     [[nodiscard]] Tensor detach() const;

@@ -13,7 +13,8 @@ struct AutogradRecord : AutogradSlot {
     int output_index = 0;
     IntrusivePtr<Node> node;  // that made this tensor; null for a leaf
     Tensor grad;              // of a leaf
-    bool in_arena = false;    // its bytes are a part of an optimizer's
+    // Of the arena whose bytes it is a part of; expires with that arena, and the bytes stay.
+    std::weak_ptr<const void> arena;
     // bf16 or f16 copy of an f32 parameter, current while `low_precision_version` equals the
     // version.
     Tensor low_precision;

@@ -1,5 +1,6 @@
 // The members of Tensor that concern gradients.
 #include "autograd/autograd_record.h"
+#include "dispatch/launch.h"
 #include "dispatch/select.h"
 #include "tempra/training.h"
 
@@ -34,7 +35,18 @@ void Tensor::set_grad(const Tensor& gradient) {
     if (gradient.defined() && gradient.device() != device()) {
         raise_mixed_devices("grad", device(), gradient.device());
     }
-    autograd_record(*this).grad = gradient;
+    AutogradRecord& record = autograd_record(*this);
+    if (record.arena.expired()) {
+        record.grad = gradient;
+        return;
+    }
+    // The optimizer reads its own memory, whatever a handle says.
+    if (gradient.defined()) {
+        launch("grad", record.grad, &KernelTable::copy, gradient.view(), record.grad.view());
+    } else {
+        launch("grad", record.grad, &KernelTable::fill, record.grad.view(), 0.0);
+    }
+    record.grad.bump_version();
 }
 
 }  // namespace tempra

@@ -1,5 +1,6 @@
 // Layout operations that move bytes: contiguous, clone, cast, concatenate, stack, split.
 #include <algorithm>
+#include <unordered_set>
 
 #include "autograd/tape.h"
 #include "dispatch/select.h"
@@ -98,23 +99,37 @@ Tensor to_device(const Tensor& x, Device device) {
     return result;
 }
 
-void move_(Tensor tensor, Device device) {
-    if (tensor.device() == device) return;
-    TEMPRA_CHECK(Error, tensor.is_leaf(), "move_: a tensor of shape {} was computed; use to()",
-                 tensor.sizes());
-    const bool recorded = has_autograd_record(tensor);
-    TEMPRA_CHECK(Error, !recorded || !autograd_record(tensor).in_arena,
-                 "move_: a parameter of shape {} is in an optimizer's arena on {}; move the model "
-                 "before making the optimizer",
-                 tensor.sizes(), tensor.device());
+void move_(const std::vector<Tensor>& tensors, Device device) {
+    std::vector<Tensor> leaving;  // each once
+    std::unordered_set<const void*> seen;
+    for (const Tensor& tensor : tensors) {
+        if (tensor.device() == device || !seen.insert(tensor.identity()).second) continue;
+        TEMPRA_CHECK(Error, tensor.is_leaf(), "move_: a tensor of shape {} was computed; use to()",
+                     tensor.sizes());
+        TEMPRA_CHECK(
+            Error, !has_autograd_record(tensor) || autograd_record(tensor).arena.expired(),
+            "move_: a parameter of shape {} is in an optimizer's arena on {}; move the model "
+            "before making the optimizer, or after deleting it",
+            tensor.sizes(), tensor.device());
+        leaving.push_back(tensor);
+    }
+    // Every copy is made before the first tensor changes: memory may not suffice for the last.
     const GradModeGuard off(false);
-    const Tensor moved = copied_to_device(contiguous(tensor.detach()), device);
-    TensorAccess::rebind(tensor, TensorAccess::impl(moved).storage, 0);
-    tensor.bump_version();
-    if (!recorded) return;
-    AutogradRecord& record = autograd_record(tensor);
-    record.low_precision = Tensor();
-    if (record.grad.defined()) record.grad = to_device(record.grad, device);
+    std::vector<Tensor> values, gradients;
+    for (const Tensor& tensor : leaving) {
+        values.push_back(copied_to_device(contiguous(tensor.detach()), device));
+        const bool has_gradient =
+            has_autograd_record(tensor) && autograd_record(tensor).grad.defined();
+        gradients.push_back(has_gradient ? to_device(autograd_record(tensor).grad, device)
+                                         : Tensor());
+    }
+    for (size_t i = 0; i < leaving.size(); ++i) {
+        TensorAccess::rebind(leaving[i], TensorAccess::impl(values[i]).storage, 0);
+        leaving[i].bump_version();
+        if (!has_autograd_record(leaving[i])) continue;
+        autograd_record(leaving[i]).low_precision = Tensor();
+        autograd_record(leaving[i]).grad = gradients[i];
+    }
 }
 
 Tensor concatenate(const std::vector<Tensor>& tensors, std::int64_t dimension) {

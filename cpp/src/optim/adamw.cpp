@@ -92,6 +92,7 @@ void AdamW::step(double learning_rate, double gradient_scale, double max_gradien
                  "adamw: max_gradient_norm {} given; needs 0 (no clipping) or more",
                  max_gradient_norm);
     State& state = *state_;
+    state.arena->check_parameters();
     const Tensor& data = state.arena->data();
     const std::int64_t count = state.segments.size();
     StepScalars& given = state.scalars.host()[0];

@@ -51,7 +51,7 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         copy_(TensorAccess::alias(data_, parameter.sizes(), strides, segment.offset), parameter);
         TensorAccess::rebind(parameter, TensorAccess::impl(data_).storage, segment.offset);
         AutogradRecord& record = autograd_record(parameter);
-        record.in_arena = true;
+        record.arena = lifetime_;
         record.grad = TensorAccess::alias(gradients_, parameter.sizes(), strides, segment.offset);
         record.low_precision = Tensor();
         if (low_precision) {
@@ -67,6 +67,15 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         pool_trim();
     } else {
         release_free_cuda_memory(device.index);
+    }
+}
+
+void ParameterArena::check_parameters() const {
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+        TEMPRA_CHECK(Error, autograd_record(parameters_[i]).arena.lock() == lifetime_,
+                     "arena: parameter {} belongs to an optimizer that was made later; use that "
+                     "one",
+                     segments_[i].name);
     }
 }
 

@@ -79,7 +79,8 @@ def _open(
     """
     from tempra._core import CheckpointError
     from tempra.data.instruction_corpus import InstructionOptions
-    from tempra.data.prepare import Preparation, prepare
+    from tempra.data.preparation import Preparation
+    from tempra.data.prepare import prepare
     from tempra.data.prepared import PreparedDataset, is_prepared
     from tempra.data.tokenizer import save_tokenizer
 

@@ -97,6 +97,8 @@ def _report(error: Exception) -> int:
     message = " ".join(str(error).split())
     if isinstance(error, MemoryError):
         message = message or "out of memory"
+    elif isinstance(error, OSError) and error.filename is not None:
+        message = f"{os.fsdecode(error.filename)}: {error.strerror}"
     elif not isinstance(error, (TempraError, OSError)):
         message = f"internal error: {type(error).__name__}: {message}; --debug shows where"
     print(f"tempra: {message}", file=sys.stderr)

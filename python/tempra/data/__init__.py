@@ -16,7 +16,7 @@ from tempra.data.instruction_dataset import (
 )
 from tempra.data.instruction_formats import FORMATS, Detection, ExampleReader, detect_format
 from tempra.data.mixture import Mixture
-from tempra.data.prepare import Preparation
+from tempra.data.preparation import Preparation
 from tempra.data.prepared import PreparedDataset
 from tempra.data.row_options import RowOptions
 from tempra.data.sample_order import SampleOrder

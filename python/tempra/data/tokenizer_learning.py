@@ -22,7 +22,7 @@ from tempra.data.tokenizer import (
 )
 
 if TYPE_CHECKING:
-    from tempra.data.prepare import Preparation, PrepareProgress
+    from tempra.data.preparation import Preparation, PrepareProgress
 
 READING, LEARNING = "reading", "learning the vocabulary"
 

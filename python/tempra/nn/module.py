@@ -88,13 +88,13 @@ class Module:
                 yield value
 
     def to(self, device: str) -> Module:
-        """Move all tensors to a device, in place; to be done before an optimizer is made.
+        """Move all tensors to a device, in place; to be done while no optimizer has them.
 
-        Raises TempraError for parameters that are in an optimizer's arena already.
+        Raises TempraError for parameters in the arena of an optimizer still alive and where memory
+        does not suffice; whatever is raised, nothing has moved.
         """
-        for _, module in self.named_modules():
-            for tensor in module.tensors():
-                tensor.move_(device)
+        modules = (module for _, module in self.named_modules())
+        _core.move_([tensor for module in modules for tensor in module.tensors()], device)
         return self
 
     def place_matrices(self, dtype: DType) -> None:

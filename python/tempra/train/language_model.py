@@ -10,7 +10,7 @@ from tempra import _core
 from tempra._core import ConfigError
 from tempra.checkpoint import Checkpoint, load_weights
 from tempra.data.chat_template import ChatTemplate
-from tempra.data.prepare import PrepareProgress
+from tempra.data.preparation import PrepareProgress
 from tempra.data.tokenizer import Tokenizer
 from tempra.models import GenerationOptions, Transformer, TransformerConfig
 from tempra.optim.adamw import AdamW

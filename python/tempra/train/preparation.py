@@ -9,7 +9,7 @@ from tempra.checkpoint import Checkpoint
 from tempra.checkpoint.load import checkpoints_root, find_checkpoints, is_checkpoint_folder
 from tempra.data.instruction_corpus import InstructionOptions
 from tempra.data.instruction_formats import FormatName
-from tempra.data.prepare import Preparation
+from tempra.data.preparation import Preparation
 from tempra.train.config import LlmTrainingConfig
 from tempra.train.config_data import DataConfig, TokenizerConfig
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempra._core import ConfigError, FormatError
 from tempra.checkpoint import Checkpoint
 from tempra.data.chat_template import ChatTemplate
-from tempra.data.prepare import PrepareProgress
+from tempra.data.preparation import PrepareProgress
 from tempra.data.prepared import PreparedDataset
 from tempra.data.sequence_packer import Strategy
 from tempra.data.tokenizer import Tokenizer

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tempra._core import CheckpointError, ConfigError
 from tempra.checkpoint import Checkpoint
-from tempra.data.prepare import Preparation, PrepareProgress, prepare
+from tempra.data.preparation import Preparation, PrepareProgress
+from tempra.data.prepare import prepare
 from tempra.data.prepared import PreparedDataset, is_prepared
 from tempra.data.standard_library import standard_library_sources
 from tempra.data.tokenizer import load_tokenizer

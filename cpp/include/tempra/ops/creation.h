@@ -1,6 +1,8 @@
 // Making tensors.
 #pragma once
 
+#include <vector>
+
 #include "tempra/tensor.h"
 
 namespace tempra {
@@ -20,8 +22,9 @@ namespace tempra {
 void fill_(Tensor tensor, double value);
 // Broadcasts, converts the dtype, and may cross devices.
 void copy_(Tensor destination, const Tensor& source);
-// The same tensor on another device, its gradient too: handles stay, views of it are left behind.
-// Error for what an operation computed and for parameters in an arena.
-void move_(Tensor tensor, Device device);
+// The same tensors on another device, their gradients too: handles stay, views are left behind.
+// Error for what an operation computed and for parameters in an arena that somebody still holds;
+// whatever is raised, and be it for want of memory, no tensor has moved.
+void move_(const std::vector<Tensor>& tensors, Device device);
 
 }  // namespace tempra

@@ -38,7 +38,8 @@ class AdamW {
 
     // One update: gradients are multiplied by `gradient_scale`; their global norm is clipped to
     // `max_gradient_norm` (0: not at all); nothing is written when the norm is not finite. The low
-    // precision copy is refreshed. Gradients are left as they are.
+    // precision copy is refreshed. Gradients are left as they are. Error when a parameter has moved
+    // to a later arena.
     void step(double learning_rate, double gradient_scale = 1, double max_gradient_norm = 0);
 
     // From now on gradients are those of the loss times `loss_scale()`, which starts at 65,536. A
