@@ -59,4 +59,5 @@ set(TEMPRA_CUDA_HOST_SOURCES
     src/error_message.cpp
     src/gemm_cublas.cpp
     src/graph_capture.cpp
-    src/kernel_table.cpp)
+    src/kernel_table.cpp
+    src/library_search.cpp)
