@@ -1,17 +1,20 @@
-/* A libcuda.so.1 for machines without a GPU: cuDNN builds plans for a described device, and loads
- * what it has compiled for it into a driver. This one takes everything and can run nothing. */
-enum { kDone = 0, kNoDevice = 100 };
-static int thing;
+// A libcuda.so.1 for machines without a GPU: cuDNN builds plans for a described device, and loads
+// what it has compiled for it into a driver. This one takes everything and can run nothing.
+namespace {
+constexpr int kDone = 0, kNoDevice = 100;
+int thing = 0;
+}  // namespace
 
-#define TAKES(name) \
+extern "C" {
+#define TAKES(name)         \
     int name(void** made) { \
-        *made = &thing; \
-        return kDone; \
+        *made = &thing;     \
+        return kDone;       \
     }
 #define DOES_NOTHING(name) \
-    int name(void) { return kDone; }
+    int name() { return kDone; }
 #define REFUSES(name) \
-    int name(void) { return kNoDevice; }
+    int name() { return kNoDevice; }
 
 TAKES(cuLibraryLoadData)
 TAKES(cuLibraryLoadFromFile)
@@ -50,3 +53,4 @@ REFUSES(cuOccupancyMaxPotentialClusterSize)
 REFUSES(cuStreamGetCtx)
 REFUSES(cuTensorMapEncodeIm2col)
 REFUSES(cuTensorMapEncodeTiled)
+}
