@@ -3,6 +3,7 @@
 // compute. Skipped where there is no cuDNN; CMake puts a driver that takes everything in its way.
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct Described {
     int multiprocessors, shared_bytes, threads, blocks;
     long long memory, cache;
     int bus;
+    friend void PrintTo(const Described& d, std::ostream* to) { *to << d.name; }
 };
 // One of a kind: 8.6 and 8.9 get the engines of 8.0.
 constexpr Described kDevices[] = {
