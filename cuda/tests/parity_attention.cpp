@@ -170,6 +170,7 @@ Tolerance backward_tolerance(DType dtype) {
     return dtype == DType::bf16 ? Tolerance{2e-2, 5e-2} : Tolerance{5e-5, 2e-4};
 }
 
+// Leaves `cudnn` chosen.
 void check_case(Suite& suite, const Case& c, DType dtype, bool cudnn) {
     const std::int64_t rows = rows_of(c, c.queries);
     const auto out = [&](Values values) {
@@ -182,28 +183,42 @@ void check_case(Suite& suite, const Case& c, DType dtype, bool cudnn) {
                                            tensor(DType::f32, {c.heads, rows}, Values::normal),
                                            offsets(c, c.queries),
                                            offsets(c, c.keys)};
-    suite.check(title(c, dtype, "attention", cudnn), operands, forward_tolerance(dtype),
-                [c](const KernelTable& k, const KernelContext& context, const Views& v) {
-                    return k.attention(context, arguments(c, v));
-                });
     // Forward first: backward needs what it leaves.
     std::vector<Operand> both = operands;
     both.push_back(out(Values::normal));
     both.push_back(heads(c, dtype, c.queries, c.heads));
     both.push_back(heads(c, dtype, c.keys, c.kv_heads));
     both.push_back(heads(c, dtype, c.keys, c.kv_heads));
-    suite.check(title(c, dtype, "attention_backward", cudnn), both, backward_tolerance(dtype),
+    const auto check = [&](const std::string& name, bool forward_by_cudnn, bool backward_by_cudnn) {
+        Backend& backend = suite.backend();
+        suite.check(
+            name, both, backward_tolerance(dtype),
+            [=, &backend](const KernelTable& k, const KernelContext& context, const Views& v) {
+                AttentionBackwardArguments b;
+                b.forward = arguments(c, v);
+                static_cast<void>(backend.choose_attention(forward_by_cudnn));
+                const KernelStatus status = k.attention(context, b.forward);
+                if (status != kKernelOk) return status;
+                static_cast<void>(backend.choose_attention(backward_by_cudnn));
+                b.grad_out = v[7];
+                b.grad_q = v[8];
+                b.grad_k = v[9];
+                b.grad_v = v[10];
+                return k.attention_backward(context, b);
+            });
+    };
+    if (cudnn) {
+        // Either reads the other's log-sum-exps. First, as cuDNN would leave them in the memory
+        // that is used again.
+        check(title(c, dtype, "attention_backward", cudnn) + ", forward by ours", false, true);
+        check(title(c, dtype, "attention forward", cudnn) + ", backward by ours", true, false);
+        static_cast<void>(suite.backend().choose_attention(true));
+    }
+    suite.check(title(c, dtype, "attention", cudnn), operands, forward_tolerance(dtype),
                 [c](const KernelTable& k, const KernelContext& context, const Views& v) {
-                    AttentionBackwardArguments b;
-                    b.forward = arguments(c, v);
-                    const KernelStatus status = k.attention(context, b.forward);
-                    if (status != kKernelOk) return status;
-                    b.grad_out = v[7];
-                    b.grad_q = v[8];
-                    b.grad_k = v[9];
-                    b.grad_v = v[10];
-                    return k.attention_backward(context, b);
+                    return k.attention(context, arguments(c, v));
                 });
+    check(title(c, dtype, "attention_backward", cudnn), cudnn, cudnn);
 }
 
 }  // namespace
