@@ -42,8 +42,9 @@ if(NOT TEMPRA_CUDA_CUDNN STREQUAL "OFF")
     list(GET needed 1 package)
     string(MAKE_C_IDENTIFIER ${header} name)
     string(TOUPPER TEMPRA_FOLDER_OF_${name} variable)
-    find_path(${variable} ${header} HINTS ${hints} ${CUDAToolkit_INCLUDE_DIRS}
-              DOC "The folder of ${header}")
+    # First where pyproject.toml's versions are; the second does nothing where the first has found it.
+    find_path(${variable} ${header} PATHS ${hints} NO_DEFAULT_PATH DOC "The folder of ${header}")
+    find_path(${variable} ${header} HINTS ${CUDAToolkit_INCLUDE_DIRS})
     if(${variable})
       list(APPEND TEMPRA_CUDNN_INCLUDE_DIRECTORIES ${${variable}})
     else()

@@ -117,6 +117,13 @@ struct Call {
     const CudnnAttentionPlan* plan = nullptr;
 };
 
+// Handles and plans cannot be made while a stream is captured.
+KernelStatus too_late() {
+    return fail(kKernelFailed,
+                "attention: cuDNN has no plan for these shapes yet; run the step once before it is "
+                "captured");
+}
+
 // kKernelOk: `call` has a plan.
 KernelStatus find_plan(const KernelContext& context, const AttentionArguments& a,
                        const AttentionBackwardArguments* b, Call& call) {
@@ -132,6 +139,7 @@ KernelStatus find_plan(const KernelContext& context, const AttentionArguments& a
     if (current == nullptr) return kKernelFailed;
     State& all = state();
     const std::scoped_lock lock(all.mutex);
+    if (!all.devices.contains(current->index) && is_captured(context.stream)) return too_late();
     Device& device = device_of(all, *library, current->index);
     if (device.handle == nullptr) return kOwnKernels;
     if (cudnn_refusal(a, b, device.architecture) != nullptr) return kOwnKernels;
@@ -139,11 +147,7 @@ KernelStatus find_plan(const KernelContext& context, const AttentionArguments& a
     call.shape = cudnn_attention_shape(a, b, device.architecture, chosen.deterministic);
     auto found = device.plans.find(call.shape);
     if (found == device.plans.end()) {
-        if (is_captured(context.stream)) {
-            return fail(kKernelFailed,
-                        "attention: cuDNN has no plan for these shapes yet; run the step once "
-                        "before it is captured");
-        }
+        if (is_captured(context.stream)) return too_late();
         found = device.plans.emplace(call.shape, build(all, *library, device, call.shape)).first;
     }
     call.plan = found->second.get();
