@@ -137,6 +137,11 @@ TEST_P(Plans, AreBuiltForAllThatIsNotRefused) {
             std::string reason;
             const auto plan = build_cudnn_attention(*library, shape, nullptr, described, reason);
             ASSERT_NE(plan, nullptr) << p.name << (backward ? ", gradient: " : ": ") << reason;
+            // All tensors of the graph are named; then there is no handle to run it on.
+            CudnnPointers tensors{};
+            tensors.fill(reinterpret_cast<void*>(std::uintptr_t{4096}));
+            const std::string problem = plan->run(nullptr, tensors, nullptr);
+            EXPECT_NE(problem.find("CUDNN_STATUS"), std::string::npos) << p.name << ": " << problem;
             std::printf("%-28.28s %-8s %9.1f MB  %s\n", p.name, backward ? "gradient" : "forward",
                         static_cast<double>(plan->workspace_bytes()) * 1e-6,
                         plan->engine().c_str());
