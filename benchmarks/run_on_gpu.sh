@@ -6,8 +6,12 @@
 # Needs nvcc 12.8 or newer, CMake, Ninja, a C++20 compiler and libcublasLt.so.13 (in the toolkit, or
 # from PyPI's nvidia-cublas beside PyTorch); the unit tests are run where GoogleTest is found, the
 # peer where python3 has PyTorch, tensors and whole steps where it has pybind11, pytest and pydantic.
+# Attention is by cuDNN where libcudnn.so.9 is found (PyTorch brings it) and the library was built
+# with cuDNN's headers; both kinds of attention are compared with the CPU's and timed then.
 # What python3 lacks of these is taken from build/gpu-wheels if that is there:
 #   pip download -d build/gpu-wheels --only-binary=:all: --python-version 3.12 pydantic
+#   pip download -d build/gpu-wheels --no-deps --only-binary=:all: --python-version 3.12 \
+#       "nvidia-cudnn-frontend>=1.28.0,<1.29" nvidia-cuda-nvrtc
 #
 #   benchmarks/run_on_gpu.sh [RESULTS]     RESULTS: a folder for logs (build/gpu-results)
 #
@@ -28,19 +32,25 @@ if command -v nvidia-smi > "$results/smi.path"; then
     nvidia-smi --query-gpu=name,compute_cap,driver_version,memory.total --format=csv |
         tee "$results/gpu.csv" || true
 fi
+packages=$PWD/$build/packages
+mkdir -p "$packages"
+if [[ -d build/gpu-wheels ]]; then
+    python3 -m pip install -q --no-index --find-links build/gpu-wheels --target "$packages" \
+        --upgrade pydantic > "$results/pip.log" 2>&1 || { tail -n 3 "$results/pip.log"; exit 1; }
+    for headers in nvidia-cudnn-frontend nvidia-cuda-nvrtc; do
+        [[ -n $(compgen -G "build/gpu-wheels/${headers//-/_}-*.whl") ]] || continue
+        python3 -m pip install -q --no-index --no-deps --find-links build/gpu-wheels \
+            --target "$packages" --upgrade "$headers" > "$results/pip.log" 2>&1 ||
+            { tail -n 3 "$results/pip.log"; exit 1; }
+    done
+fi
+export PYTHONPATH=$packages${PYTHONPATH:+:$PYTHONPATH}
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DTEMPRA_BUILD_CUDA=ON \
     -DTEMPRA_CUDA_BUILD_TESTS=ON -DTEMPRA_HIGHEST_ISA=baseline -DTEMPRA_WARNINGS_AS_ERRORS=ON \
     ${TEMPRA_CUDA_ARCHITECTURES:+-DTEMPRA_CUDA_ARCHITECTURES="$TEMPRA_CUDA_ARCHITECTURES"} \
     > "$results/configure.log" 2>&1 || { tail -n 20 "$results/configure.log"; exit 1; }
 grep "tempra_cuda: " "$results/configure.log"
 # The Python module of the same build; the CPU's kernels are the baseline's, which compile fast.
-packages=$PWD/$build/packages
-mkdir -p "$packages"
-if [[ -d build/gpu-wheels ]]; then
-    python3 -m pip install -q --no-index --find-links build/gpu-wheels --target "$packages" \
-        --upgrade pydantic > "$results/pip.log" 2>&1 || { tail -n 3 "$results/pip.log"; exit 1; }
-fi
-export PYTHONPATH=$packages${PYTHONPATH:+:$PYTHONPATH}
 python_core=()
 if python3 -c "import pybind11, pytest, hypothesis, pydantic, numpy" 2> "$results/python.log"; then
     cmake -S . -B "$build" -DTEMPRA_BUILD_PYTHON=ON -DPython_EXECUTABLE="$(command -v python3)" \
@@ -52,8 +62,9 @@ else
 fi
 unit_tests=()
 if grep -q "unit tests on" "$results/configure.log"; then
-    unit_tests=(attention_shape_test caching_allocator_test element_nest_test gemm_plan_test
-                graph_test launch_shape_test library_test)
+    unit_tests=(attention_choice_test attention_shape_test caching_allocator_test
+                cudnn_attention_shape_test element_nest_test gemm_plan_test graph_test
+                launch_shape_test library_test)
 fi
 cmake --build "$build" --target tempra_cuda parity kernel_timings "${unit_tests[@]}" \
     "${python_core[@]}" > "$results/build.log" 2>&1 ||
@@ -66,15 +77,22 @@ for test in "${unit_tests[@]}"; do
     tail -n 1 "$results/$test.log"
 done
 
-# PyPI's cuBLAS, where the toolkit's is not on the system's search path.
-cublas=$(python3 -c 'import nvidia, os
+# PyPI's cuBLAS and cuDNN, where they are not on the system's search path.
+folder_of() {
+    python3 -c 'import nvidia, os, sys
 for folder in nvidia.__path__:
-    library = os.path.join(folder, "cu13", "lib")
-    if os.path.exists(os.path.join(library, "libcublasLt.so.13")):
+    library = os.path.join(folder, sys.argv[1])
+    if os.path.exists(os.path.join(library, sys.argv[2])):
         print(library)
-        break' 2> "$results/cublas.log" || true)
-export LD_LIBRARY_PATH=${cublas:+$cublas${LD_LIBRARY_PATH:+:}}${LD_LIBRARY_PATH:-}
-echo "cuBLAS: ${cublas:-of the system}"
+        break' "$@" 2> "$results/libraries.log" || true
+}
+cublas=$(folder_of cu13/lib libcublasLt.so.13)
+cudnn=$(folder_of cudnn/lib libcudnn.so.9)
+for folder in "$cublas" "$cudnn"; do
+    [[ -z $folder ]] || LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+done
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}
+echo "cuBLAS: ${cublas:-of the system}; cuDNN: ${cudnn:-of the system, if there is one}"
 
 if [[ -x $build/cuda/tests/graph_test ]]; then  # above, on the emulated device
     TEMPRA_CUDA_GRAPH_LIBRARY=$library "$build/cuda/tests/graph_test" > "$results/graphs.log" || {
@@ -92,7 +110,7 @@ if ((status == 77)); then
     exit 77
 fi
 grep MISMATCH "$results/parity.txt" || true
-tail -n 1 "$results/parity.txt"
+tail -n 2 "$results/parity.txt"
 
 # Tensors and training: the Python tests, on the device instead of the emulated one.
 if ((${#python_core[@]})); then
@@ -109,11 +127,17 @@ fi
 # Timings before the checkers, so that an overrun costs the least.
 timings=$build/cuda/tests/kernel_timings
 timeout 75 "$timings" "$library" 16 > "$results/kernels.jsonl" || status=$?
+grep '"attention ' "$results/kernels.jsonl" || true
 tail -n 1 "$results/kernels.jsonl"
 if ((${#python_core[@]})); then
     timeout 60 python3 benchmarks/gpu_step.py --sequences 16 > "$results/step.jsonl" \
         2> "$results/step.log" || { tail -n 5 "$results/step.log"; status=1; }
     cat "$results/step.jsonl"
+    echo "and with attention by our own kernels:"
+    TEMPRA_CUDA_ATTENTION=own timeout 60 python3 benchmarks/gpu_step.py --sequences 16 \
+        > "$results/step-own.jsonl" 2> "$results/step-own.log" ||
+        { tail -n 5 "$results/step-own.log"; status=1; }
+    cat "$results/step-own.jsonl"
 fi
 if python3 -c "import torch" 2> "$results/torch.log"; then
     timeout 100 python3 benchmarks/gpu_peer.py --sequences 16 > "$results/torch.jsonl" \
@@ -126,6 +150,8 @@ fi
 # Kernels with shared memory or scratch memory, each kind once: all cases take too long.
 if command -v compute-sanitizer > "$results/sanitizer.path"; then
     for tool in memcheck racecheck; do
+        by_cudnn=()  # what surrounds it; races in it are not ours to find
+        [[ $tool == racecheck ]] || by_cudnn=("by cuDNN bf16 packed" "by cuDNN bf16 rows")
         timeout 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$parity" "$library" \
             "attention bf16 packed" "attention_backward bf16 heads of 128" "attention f32 dropout" \
             "attention_backward f32 packed" "gemm bf16*bf16=bf16 72x136x200" "softmax f32/f32 17x5" \
@@ -134,7 +160,7 @@ if command -v compute-sanitizer > "$results/sanitizer.path"; then
             "reduce sum middle" "embedding_backward bf16/bf16 3000x5 i64" "rotary bf16 part" \
             "gather f32" "scatter bf16" "adamw step 7" "attention bf16 decode, a group of eight" \
             "attention f32 decode, sequences" "attention_backward f16 packed" \
-            "scatter adding f32 i64 few long" \
+            "scatter adding f32 i64 few long" "${by_cudnn[@]}" \
             > "$results/$tool.log" 2>&1 || status=$?
         echo "compute-sanitizer $tool: $(tail -n 1 "$results/$tool.log")"
     done

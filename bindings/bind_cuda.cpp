@@ -71,6 +71,8 @@ void bind_memory(py::module_& module) {
             return result;
         },
         "How often the host waited for a device, and what was copied between them.");
+    module.def("set_cuda_deterministic", &set_cuda_deterministic, py::arg("deterministic"),
+               "Whether attention's gradients on a device add up in one order in every run.");
 }
 
 }  // namespace
@@ -92,7 +94,8 @@ void bind_cuda(py::module_& module) {
         .def_readonly("architectures", &CudaStatus::architectures)
         .def_readonly("driver_version", &CudaStatus::driver_version)
         .def_readonly("runtime_version", &CudaStatus::runtime_version)
-        .def_readonly("devices", &CudaStatus::devices);
+        .def_readonly("devices", &CudaStatus::devices)
+        .def_readonly("attention", &CudaStatus::attention);
     module.def("cuda_status", &cuda_status, "Library, driver and devices, or why there are none.");
     module.def("cuda_library_path", &cuda_library_path,
                "The CUDA library's file; empty before it is loaded.");

@@ -44,7 +44,7 @@ constexpr Choice<Reduction> kReductions[] = {
 AttentionOptions attention_options(bool causal, const OptionalTensor& offsets_q,
                                    const OptionalTensor& offsets_k, std::optional<double> scale,
                                    std::int64_t window, double dropout_probability,
-                                   std::int64_t longest_q, std::int64_t longest_k) {
+                                   std::int64_t longest_q, std::int64_t longest_k, bool even) {
     AttentionOptions options;
     options.causal = causal;
     options.scale = scale;
@@ -54,6 +54,7 @@ AttentionOptions attention_options(bool causal, const OptionalTensor& offsets_q,
     options.offsets_k = offsets_k.value_or(Tensor());
     options.longest_q = longest_q;
     options.longest_k = longest_k;
+    options.even = even;
     return options;
 }
 
@@ -131,30 +132,32 @@ void bind_attention(py::module_& module) {
         [](const Tensor& q, const Tensor& k, const Tensor& v, bool causal,
            const OptionalTensor& offsets_q, const OptionalTensor& offsets_k,
            std::optional<double> scale, std::int64_t window, double dropout_probability,
-           std::int64_t longest_q, std::int64_t longest_k) {
+           std::int64_t longest_q, std::int64_t longest_k, bool even) {
             return attention(q, k, v,
                              attention_options(causal, offsets_q, offsets_k, scale, window,
-                                               dropout_probability, longest_q, longest_k));
+                                               dropout_probability, longest_q, longest_k, even));
         },
         py::arg("q"), py::arg("k"), py::arg("v"), py::kw_only(), py::arg("causal") = true,
         py::arg("offsets_q") = py::none(), py::arg("offsets_k") = py::none(),
         py::arg("scale") = py::none(), py::arg("window") = 0, py::arg("dropout_probability") = 0.0,
-        py::arg("longest_q") = 0, py::arg("longest_k") = 0,
+        py::arg("longest_q") = 0, py::arg("longest_k") = 0, py::arg("even") = false,
         "Attention over packed [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] "
-        "inputs; offsets on a CUDA device come with the longest sequence.");
+        "inputs; offsets on a CUDA device come with the longest sequence. `even`: all sequences "
+        "are "
+        "that long.");
     module.def(
         "attention_qkv",
         [](const Tensor& qkv, const OptionalTensor& offsets, std::int64_t heads,
            std::int64_t kv_heads, std::int64_t head_dim, bool causal, std::optional<double> scale,
-           std::int64_t window, double dropout_probability, std::int64_t longest) {
+           std::int64_t window, double dropout_probability, std::int64_t longest, bool even) {
             return attention_qkv(qkv, heads, kv_heads, head_dim,
                                  attention_options(causal, offsets, offsets, scale, window,
-                                                   dropout_probability, longest, longest));
+                                                   dropout_probability, longest, longest, even));
         },
         py::arg("qkv"), py::arg("offsets") = py::none(), py::kw_only(), py::arg("heads"),
         py::arg("kv_heads"), py::arg("head_dim"), py::arg("causal") = true,
         py::arg("scale") = py::none(), py::arg("window") = 0, py::arg("dropout_probability") = 0.0,
-        py::arg("longest") = 0,
+        py::arg("longest") = 0, py::arg("even") = false,
         "Self-attention on the packed [tokens, (heads + 2 kv_heads) head_dim] -> [tokens, heads "
         "head_dim].");
 }

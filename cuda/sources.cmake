@@ -11,6 +11,7 @@ set(TEMPRA_CUDA_KERNELS
     kernels/attention_rows.cu
     kernels/categorical.cu
     kernels/copy.cu
+    kernels/cudnn_tables.cu
     kernels/cumulative_sum.cu
     kernels/elementwise_binary.cu
     kernels/elementwise_unary.cu
@@ -54,9 +55,15 @@ set(TEMPRA_CUDA_DEVICE_HEADERS
 set(TEMPRA_CUDA_PLAIN_SOURCES src/caching_allocator.cpp)
 set(TEMPRA_CUDA_HOST_SOURCES
     src/cublas_lt.cpp
+    src/cudnn_attention.cpp
     src/devices.cpp
     src/entry.cpp
     src/error_message.cpp
     src/gemm_cublas.cpp
     src/graph_capture.cpp
-    src/kernel_table.cpp)
+    src/kernel_table.cpp
+    src/library_search.cpp)
+# cuDNN: these are the library's alone, and the emulated device has others in their place.
+set(TEMPRA_CUDA_CUDNN_SOURCES
+    src/cudnn_attention_plan.cpp
+    src/cudnn_library.cpp)

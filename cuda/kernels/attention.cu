@@ -4,6 +4,7 @@
 // Bytes moved: of delta grad_out and out once; rows of no sequence are written once.
 // Thread-to-data: as many threads per row and head as it has packs of 16 bytes, up to a warp
 // (delta), a thread per row (zeros). Deterministic: butterfly sums.
+#include "attention_choice.h"
 #include "attention_parts.h"
 #include "attention_shape.h"
 #include "block_reduce.cuh"
@@ -29,8 +30,9 @@ __global__ void __launch_bounds__(kElementwiseThreads)
     }
 }
 
-KernelStatus zero_outside(const KernelContext& context, const TensorView& offsets,
-                          const TensorView& view) {
+KernelStatus zero_outside(const KernelContext& context, const AttentionArguments& a,
+                          const TensorView& offsets, const TensorView& view) {
+    if (a.uniform != 0) return kKernelOk;  // the sequences are all there is
     return with_compute_dtype(view.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         const std::int64_t blocks = grid_for(view.size(0), kElementwiseThreads);
@@ -115,9 +117,11 @@ KernelStatus attention(const KernelContext& context, const AttentionArguments& a
     KernelStatus status = check_launch("attention", context, 1);
     if (status == kKernelOk) status = check_problem(a);
     if (status != kKernelOk || a.q.size(1) == 0 || a.k.size(1) == 0) return status;
-    status = zero_outside(context, a.offsets_q, a.out);
+    status = zero_outside(context, a, a.offsets_q, a.out);
     if (status != kKernelOk) return status;
     if (a.offsets_q.size(0) <= 1 || a.max_query_length <= 0) return status;
+    status = attention_by_cudnn(context, a);
+    if (status != kOwnKernels) return status;
     if (is_decoding(a)) return attention_decode(context, a);
     return fits_tensor_cores(a) ? attention_forward_tiles(context, a)
                                 : attention_forward_rows(context, a);
@@ -131,10 +135,12 @@ KernelStatus attention_backward(const KernelContext& context, const AttentionBac
         if (status == kKernelOk && view->dtype != a.q.dtype) status = kKernelUnsupportedDtype;
     }
     if (status != kKernelOk || a.q.size(1) == 0 || a.k.size(1) == 0) return status;
-    status = zero_outside(context, a.offsets_q, b.grad_q);
-    if (status == kKernelOk) status = zero_outside(context, a.offsets_k, b.grad_k);
-    if (status == kKernelOk) status = zero_outside(context, a.offsets_k, b.grad_v);
+    status = zero_outside(context, a, a.offsets_q, b.grad_q);
+    if (status == kKernelOk) status = zero_outside(context, a, a.offsets_k, b.grad_k);
+    if (status == kKernelOk) status = zero_outside(context, a, a.offsets_k, b.grad_v);
     if (status != kKernelOk || a.offsets_q.size(0) <= 1) return status;
+    status = attention_backward_by_cudnn(context, b);
+    if (status != kOwnKernels) return status;
     const Scratch delta(a.q.size(0) * a.q.size(1) * 4, context.stream);
     if (!delta.ok()) return kKernelOutOfMemory;
     status = make_deltas(context, b.grad_out, a.out, delta.as<float>());

@@ -2,8 +2,7 @@
 
 #include <dlfcn.h>
 
-#include <mutex>
-#include <vector>
+#include "library_search.h"
 
 #if __has_include(<cublasLt.h>)
 #include <cublasLt.h>
@@ -55,40 +54,10 @@ struct Loaded {
     std::string reason;
 };
 
-// The folder this library lies in, with a slash; "" where that is not known.
-std::string own_folder() {
-    Dl_info info{};
-    if (dladdr(reinterpret_cast<const void*>(&cublas_lt), &info) == 0) return "";
-    if (info.dli_fname == nullptr) return "";
-    const std::string path = info.dli_fname;
-    const std::size_t slash = path.rfind('/');
-    return slash == std::string::npos ? "" : path.substr(0, slash + 1);
-}
-
-void* open_library(std::string& reason) {
-    if (void* const found = dlopen(kName, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD)) return found;
-    std::vector<std::string> places;
-    if (const std::string folder = own_folder(); !folder.empty()) {
-        places = {folder + kName, folder + "../nvidia/cu13/lib/" + kName};
-    }
-    places.emplace_back(kName);
-    places.push_back(std::string("/usr/local/cuda/lib64/") + kName);
-    for (const std::string& place : places) {
-        if (void* const found = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL)) return found;
-        const char* const said = dlerror();
-        // A file that is there but cannot be used says more than one that is missing.
-        const bool missing =
-            said == nullptr || std::string(said).find("No such file") != std::string::npos;
-        if (!missing) reason = said;
-    }
-    if (reason.empty()) reason = std::string("no ") + kName + " was found";
-    return nullptr;
-}
-
 Loaded load() {
     Loaded loaded;
     std::string reason;
-    void* const library = open_library(reason);
+    void* const library = find_library(kName, "nvidia/cu13/lib", reason);
     const auto refuse = [&](const std::string& why) {
         loaded.reason = "matrix products need cuBLASLt of CUDA 13: " + why +
                         "; install nvidia-cublas, or put its folder on LD_LIBRARY_PATH";

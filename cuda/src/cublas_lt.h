@@ -1,10 +1,7 @@
 // cuBLASLt, found and loaded at the first matrix product. What is used of its interface is declared
 // here: it is plain C and fixed within major version 13, and building then needs no header of it.
-// Where `cublasLt.h` is at hand, cublas_lt.cpp compares every number and size with it.
-//
-// Looked at in this order: a libcublasLt.so.13 already in the process (PyTorch's, say), one beside
-// this library, PyPI's nvidia-cublas beside this library's package, what the system's search finds,
-// the toolkit's usual folder.
+// Where `cublasLt.h` is at hand, cublas_lt.cpp compares every number and size with it. Where it is
+// looked for is said in library_search.h.
 #pragma once
 
 #include <cstddef>

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "attention_choice.h"
 #include "device_fault.h"
 #include "devices.h"
 #include "error_message.h"
@@ -230,6 +231,8 @@ const TempraCudaLibrary& library_table() {
         t.capture_end = capture_end;
         t.graph_launch = graph_launch;
         t.graph_destroy = graph_destroy;
+        t.attention_choose = attention_choose;
+        t.attention_kernels = attention_kernels;
         return t;
     }();
     return table;

@@ -161,7 +161,7 @@ void time_linear(Bench& bench, const char* name, std::int64_t tokens, std::int64
                });
 }
 
-void time_attention(Bench& bench, std::int64_t sequences) {
+void time_attention(Bench& bench, Backend& backend, std::int64_t sequences) {
     const std::int64_t tokens = sequences * kBlock, dim = kWidth / kHeads;
     const auto heads = [&] { return bench.make(DType::bf16, {tokens, kHeads, dim}); };
     std::vector<std::int32_t> at;
@@ -177,6 +177,7 @@ void time_attention(Bench& bench, std::int64_t sequences) {
     a.offsets_q = a.offsets_k = bench.make_from(at);
     a.scale = 0.125;
     a.max_query_length = a.max_key_length = kBlock;
+    a.uniform = 1;
     b.grad_out = heads();
     b.grad_q = heads();
     b.grad_k = heads();
@@ -184,11 +185,26 @@ void time_attention(Bench& bench, std::int64_t sequences) {
     // Causal: half of the square.
     const double product = 2.0 * static_cast<double>(tokens * kBlock * kWidth) / 2;
     const double bytes = 2.0 * static_cast<double>(tokens * kWidth);
-    bench.time("attention forward", kLayers, 4 * bytes, 2 * product,
-               [&](const KernelTable& k, const KernelContext& c) { return k.attention(c, a); });
-    bench.time(
-        "attention backward", kLayers, 8 * bytes, 5 * product,
-        [&](const KernelTable& k, const KernelContext& c) { return k.attention_backward(c, b); });
+    const auto time = [&](const std::string& which, int per_step) {
+        bench.time(("attention forward" + which).c_str(), per_step, 4 * bytes, 2 * product,
+                   [&](const KernelTable& k, const KernelContext& c) { return k.attention(c, a); });
+        bench.time(("attention backward" + which).c_str(), per_step, 8 * bytes, 5 * product,
+                   [&](const KernelTable& k, const KernelContext& c) {
+                       return k.attention_backward(c, b);
+                   });
+    };
+    // What the step takes, and beside it our own kernels, and both on the same rows as if packed.
+    const bool has_cudnn = backend.choose_attention(true);
+    time(has_cudnn ? " by cuDNN" : "", kLayers);
+    if (!has_cudnn) return;
+    a.uniform = 0;
+    time(" by cuDNN, packed", 0);
+    static_cast<void>(backend.choose_attention(false));
+    time(" by our own kernels, packed", 0);
+    a.uniform = 1;
+    time(" by our own kernels", 0);
+    static_cast<void>(backend.choose_attention(true));
+    std::fprintf(stderr, "attention: %s\n", backend.attention_kernels().c_str());
 }
 
 // Not a part of the step: one new token of each of 16 sequences that are 8,192 tokens long.
@@ -333,7 +349,7 @@ int main(int count, char** arguments) {
     time_linear(bench, "attention output", tokens, kWidth, kWidth, Activation::none, true);
     time_linear(bench, "first of mlp", tokens, kWidth, 4 * kWidth, Activation::gelu_tanh, false);
     time_linear(bench, "second of mlp", tokens, 4 * kWidth, kWidth, Activation::none, true);
-    time_attention(bench, sequences);
+    time_attention(bench, *backend, sequences);
     time_decoding(bench);
     time_norm(bench, tokens);
     time_ends(bench, tokens);

@@ -37,6 +37,7 @@ int main(int count, char** arguments) {
     check_attention(suite);
     check_indexing(suite);
     check_language(suite);
+    std::printf("attention: %s\n", backend->attention_kernels().c_str());
     std::printf("%d cases, %d mismatches\n", suite.cases(), suite.failures());
     const int expected = what == "--rehearse-wrong" ? suite.cases() : 0;
     return suite.cases() > 0 && suite.failures() == expected ? 0 : 1;

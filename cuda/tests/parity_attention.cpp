@@ -16,6 +16,7 @@ struct Case {
     double dropout = 0, scale = 0.17;
     bool fused_qkv = false;    // q, k and v are slices of one buffer
     std::int64_t padding = 0;  // rows before and behind the sequences
+    bool uniform = false;
 };
 
 const std::vector<Case>& cases() {
@@ -43,6 +44,43 @@ const std::vector<Case>& cases() {
         {.name = "heads of 33", .queries = {70, 9}, .keys = {70, 9}, .head_dim = 33},
         {.name = "heads of 160", .queries = {40}, .keys = {40}, .kv_heads = 1, .head_dim = 160},
         {.name = "negative scale", .queries = {70}, .keys = {70}, .scale = -0.1},
+        {.name = "empty documents", .queries = {0, 70, 0, 33, 0}, .keys = {0, 70, 0, 33, 0}},
+        {.name = "packed, groups of four, heads of 128",
+         .queries = {9, 150, 31},
+         .keys = {9, 150, 31},
+         .kv_heads = 1,
+         .head_dim = 128,
+         .padding = 3},
+        {.name = "packed, window", .queries = {140, 21}, .keys = {140, 21}, .window = 40},
+        {.name = "rows", .queries = {70, 70, 70}, .keys = {70, 70, 70}, .uniform = true},
+        {.name = "one row", .queries = {129}, .keys = {129}, .uniform = true},
+        {.name = "rows, slices of one buffer",
+         .queries = {64, 64},
+         .keys = {64, 64},
+         .kv_heads = 4,
+         .fused_qkv = true,
+         .uniform = true},
+        {.name = "rows, window, groups of four, heads of 128",
+         .queries = {130, 130},
+         .keys = {130, 130},
+         .kv_heads = 1,
+         .head_dim = 128,
+         .window = 50,
+         .uniform = true},
+        {.name = "rows, fewer queries than keys",
+         .queries = {64, 64},
+         .keys = {100, 100},
+         .uniform = true},
+        {.name = "rows, not causal, other keys",
+         .queries = {90, 90},
+         .keys = {33, 33},
+         .causal = false,
+         .uniform = true},
+        {.name = "rows, heads of 160",
+         .queries = {70},
+         .keys = {70},
+         .head_dim = 160,
+         .uniform = true},
         // Few queries: keys in chunks.
         {.name = "decode", .queries = {1}, .keys = {1000}},
         {.name = "decode, sequences",
@@ -105,7 +143,8 @@ AttentionArguments arguments(const Case& c, const Views& v) {
     a.out = v[3];
     a.log_sum_exp = v[4];
     a.offsets_q = v[5];
-    a.offsets_k = v[6];
+    a.offsets_k = c.queries == c.keys ? v[5] : v[6];
+    a.uniform = c.uniform ? 1 : 0;
     a.scale = c.scale;
     a.dropout_probability = c.dropout;
     a.dropout_key = {0x1234567890ABCDEFULL, 11, 5, 1000};
@@ -116,8 +155,8 @@ AttentionArguments arguments(const Case& c, const Views& v) {
     return a;
 }
 
-std::string title(const Case& c, DType dtype, const char* kernel) {
-    return std::string(kernel) + " " + name_of(dtype) + " " + c.name;
+std::string title(const Case& c, DType dtype, const char* kernel, bool cudnn) {
+    return std::string(kernel) + (cudnn ? " by cuDNN " : " ") + name_of(dtype) + " " + c.name;
 }
 
 // Weights, and dS, are rounded to bf16 (fp16) on the tensor cores and nowhere on the CPU: 2^-9
@@ -131,7 +170,8 @@ Tolerance backward_tolerance(DType dtype) {
     return dtype == DType::bf16 ? Tolerance{2e-2, 5e-2} : Tolerance{5e-5, 2e-4};
 }
 
-void check_case(Suite& suite, const Case& c, DType dtype) {
+// Leaves `cudnn` chosen.
+void check_case(Suite& suite, const Case& c, DType dtype, bool cudnn) {
     const std::int64_t rows = rows_of(c, c.queries);
     const auto out = [&](Values values) {
         return tensor(dtype, {rows, c.heads, c.head_dim}, values);
@@ -143,35 +183,54 @@ void check_case(Suite& suite, const Case& c, DType dtype) {
                                            tensor(DType::f32, {c.heads, rows}, Values::normal),
                                            offsets(c, c.queries),
                                            offsets(c, c.keys)};
-    suite.check(title(c, dtype, "attention"), operands, forward_tolerance(dtype),
-                [c](const KernelTable& k, const KernelContext& context, const Views& v) {
-                    return k.attention(context, arguments(c, v));
-                });
     // Forward first: backward needs what it leaves.
     std::vector<Operand> both = operands;
     both.push_back(out(Values::normal));
     both.push_back(heads(c, dtype, c.queries, c.heads));
     both.push_back(heads(c, dtype, c.keys, c.kv_heads));
     both.push_back(heads(c, dtype, c.keys, c.kv_heads));
-    suite.check(title(c, dtype, "attention_backward"), both, backward_tolerance(dtype),
+    const auto check = [&](const std::string& name, bool forward_by_cudnn, bool backward_by_cudnn) {
+        Backend& backend = suite.backend();
+        suite.check(
+            name, both, backward_tolerance(dtype),
+            [=, &backend](const KernelTable& k, const KernelContext& context, const Views& v) {
+                AttentionBackwardArguments b;
+                b.forward = arguments(c, v);
+                static_cast<void>(backend.choose_attention(forward_by_cudnn));
+                const KernelStatus status = k.attention(context, b.forward);
+                if (status != kKernelOk) return status;
+                static_cast<void>(backend.choose_attention(backward_by_cudnn));
+                b.grad_out = v[7];
+                b.grad_q = v[8];
+                b.grad_k = v[9];
+                b.grad_v = v[10];
+                return k.attention_backward(context, b);
+            });
+    };
+    if (cudnn && dtype == DType::bf16) {
+        // Either reads the other's log-sum-exps. First, as cuDNN would leave them in the memory
+        // that is used again.
+        check(title(c, dtype, "attention_backward", cudnn) + ", forward by ours", false, true);
+        check(title(c, dtype, "attention forward", cudnn) + ", backward by ours", true, false);
+        static_cast<void>(suite.backend().choose_attention(true));
+    }
+    suite.check(title(c, dtype, "attention", cudnn), operands, forward_tolerance(dtype),
                 [c](const KernelTable& k, const KernelContext& context, const Views& v) {
-                    AttentionBackwardArguments b;
-                    b.forward = arguments(c, v);
-                    const KernelStatus status = k.attention(context, b.forward);
-                    if (status != kKernelOk) return status;
-                    b.grad_out = v[7];
-                    b.grad_q = v[8];
-                    b.grad_k = v[9];
-                    b.grad_v = v[10];
-                    return k.attention_backward(context, b);
+                    return k.attention(context, arguments(c, v));
                 });
+    check(title(c, dtype, "attention_backward", cudnn), cudnn, cudnn);
 }
 
 }  // namespace
 
 void check_attention(Suite& suite) {
-    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-        for (const Case& c : cases()) check_case(suite, c, dtype);
+    // Ours before cuDNN, which is left chosen. What cuDNN does not take is ours there too.
+    for (const bool cudnn : {false, true}) {
+        if (!suite.backend().choose_attention(cudnn)) continue;
+        for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+            if (cudnn && dtype == DType::f32) continue;
+            for (const Case& c : cases()) check_case(suite, c, dtype, cudnn);
+        }
     }
 }
 

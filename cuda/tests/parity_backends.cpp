@@ -35,6 +35,13 @@ class CudaBackend final : public Backend {
         return said(library_.stream_synchronize(stream_));
     }
     [[nodiscard]] std::string last_error() const override { return library_.last_error(); }
+    [[nodiscard]] bool choose_attention(bool cudnn) override {
+        library_.attention_choose(cudnn ? 1 : 0, -1);
+        return !cudnn || attention_kernels().rfind("our own", 0) != 0;
+    }
+    [[nodiscard]] std::string attention_kernels() const override {
+        return library_.attention_kernels();
+    }
 
   private:
     [[nodiscard]] std::string said(TempraCudaStatus status) const {
@@ -74,6 +81,8 @@ class RehearsalBackend final : public Backend {
     }
     [[nodiscard]] std::string synchronize() override { return ""; }
     [[nodiscard]] std::string last_error() const override { return ""; }
+    [[nodiscard]] bool choose_attention(bool cudnn) override { return !cudnn; }
+    [[nodiscard]] std::string attention_kernels() const override { return "the CPU's"; }
 
   private:
     bool broken_;

@@ -34,6 +34,9 @@ class Backend {
     // Waits, and tells what went wrong on the device.
     [[nodiscard]] virtual std::string synchronize() = 0;
     [[nodiscard]] virtual std::string last_error() const = 0;
+    // Attention by cuDNN or by our own kernels; false where cuDNN cannot be had.
+    [[nodiscard]] virtual bool choose_attention(bool cudnn) = 0;
+    [[nodiscard]] virtual std::string attention_kernels() const = 0;
 };
 
 // The library at `path` on device 0; null with the reason when there is none.

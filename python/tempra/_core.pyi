@@ -527,6 +527,8 @@ class CudaStatus:
     @property
     def architectures(self) -> str: ...
     @property
+    def attention(self) -> str: ...
+    @property
     def devices(self) -> list[CudaDevice]: ...
     @property
     def driver_version(self) -> int: ...
@@ -899,9 +901,10 @@ def attention(
     dropout_probability: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     longest_q: typing.SupportsInt | typing.SupportsIndex = 0,
     longest_k: typing.SupportsInt | typing.SupportsIndex = 0,
+    even: bool = False,
 ) -> Tensor:
     """
-    Attention over packed [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] inputs; offsets on a CUDA device come with the longest sequence.
+    Attention over packed [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] inputs; offsets on a CUDA device come with the longest sequence. `even`: all sequences are that long.
     """
 
 def attention_qkv(
@@ -916,6 +919,7 @@ def attention_qkv(
     window: typing.SupportsInt | typing.SupportsIndex = 0,
     dropout_probability: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     longest: typing.SupportsInt | typing.SupportsIndex = 0,
+    even: bool = False,
 ) -> Tensor:
     """
     Self-attention on the packed [tokens, (heads + 2 kv_heads) head_dim] -> [tokens, heads head_dim].
@@ -1569,6 +1573,11 @@ def scatter_add(
 ) -> Tensor:
     """
     Copy of x with source added at index along dim.
+    """
+
+def set_cuda_deterministic(deterministic: bool) -> None:
+    """
+    Whether attention's gradients on a device add up in one order in every run.
     """
 
 def set_cuda_library_path(path: str) -> None:

@@ -63,7 +63,7 @@ def is_available() -> bool:
 
 
 def describe(found: CudaStatus | None = None) -> list[str]:
-    """Return lines on library, driver and devices, or one on why there are none."""
+    """Return lines on library, driver, attention and devices, or one on why there are none."""
     found = status() if found is None else found
     lines = []
     if found.library_path:
@@ -73,6 +73,8 @@ def describe(found: CudaStatus | None = None) -> list[str]:
         )
     if found.driver_version:
         lines.append(f"driver runs CUDA {_version(found.driver_version)}")
+    if found.attention:
+        lines.append(f"attention by {found.attention}")
     lines += [f"cuda:{index}  {_device(device)}" for index, device in enumerate(found.devices)]
     if found.unavailable:
         lines.append(f"unavailable: {found.unavailable.removeprefix('CUDA: ')}")

@@ -48,6 +48,7 @@ TEST_F(CudaLibrary, DescribesLibraryDriverAndDevices) {
     EXPECT_EQ(status.library_version, "fake");
     EXPECT_EQ(status.architectures, "90a");
     EXPECT_EQ(status.driver_version, 13000);
+    EXPECT_EQ(status.attention, "the fake's kernels");
     ASSERT_EQ(status.devices.size(), 2U);
     EXPECT_EQ(status.devices[0].name, "Fake 0");
     EXPECT_EQ(status.devices[1].compute_major, 8);

@@ -135,6 +135,7 @@ extern "C" TempraCudaStatus tempra_cuda_open(std::int32_t version, const TempraC
     table.versions = versions;
     table.device_count = device_count;
     table.device_info = device_info;
+    table.attention_kernels = [] { return "the fake's kernels"; };
     fill_memory_functions(table);
     *library = &table;
     return TEMPRA_CUDA_OK;

@@ -128,6 +128,7 @@ def test_a_described_device_has_all_its_words() -> None:
     assert len([line for line in cuda.describe(found) if line.startswith("cuda:")]) == len(
         found.devices
     )
+    assert f"attention by {found.attention}" in cuda.describe(found)
     for device in found.devices:
         assert device.name
         assert 0 <= device.free_bytes <= device.total_bytes

@@ -26,12 +26,17 @@ struct CudaStatus {
     int driver_version = 0;     // newest CUDA the driver runs, 1000 * major + 10 * minor; 0: none
     int runtime_version = 0;    // CUDA the library was built with
     std::vector<CudaDevice> devices;
+    std::string attention;  // which kernels serve it and why, in one line; empty without a device
 };
 // Loads the CUDA library if there is one; never throws for a lack of it.
 [[nodiscard]] CudaStatus cuda_status();
 // Where the library is, if nothing in the process or TEMPRA_CUDA_LIBRARY says otherwise.
 [[nodiscard]] std::string cuda_library_path();        // of the loaded one; empty: none yet
 void set_cuda_library_path(const std::string& path);  // DeviceError: another is loaded already
+
+// Whether attention's gradients add up in one order, so that runs agree to the last bit: they do
+// unless told otherwise. DeviceError where there is no CUDA library.
+void set_cuda_deterministic(bool deterministic);
 
 // The rest raises DeviceError where the device cannot be used. `index` is its number.
 

@@ -132,6 +132,7 @@ struct AttentionArguments {
     std::int32_t causal = 1;
     std::int32_t window = 0;  // 0: unlimited; else a query sees only its last `window` keys
     std::int64_t max_query_length = 0, max_key_length = 0;  // longest sequence, for grid shapes
+    std::int32_t uniform = 0;  // not 0: the sequences are all as long as the longest, from row 0 on
 };
 
 // Gradients of the above; grad_q, grad_k and grad_v are overwritten.

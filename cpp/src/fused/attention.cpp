@@ -23,6 +23,7 @@ namespace {
 struct Sequences {
     Tensor offsets_q, offsets_k;
     std::int64_t longest_q = 0, longest_k = 0;
+    bool even = false;  // all are as long as the longest
 };
 
 // Checks one list of offsets against the number of tokens; returns the longest sequence. On a
@@ -96,6 +97,15 @@ Sequences sequences_of(const AttentionOptions& options, const Tensor& q, std::in
     result.offsets_k = contiguous(result.offsets_k);
     result.longest_q = check_offsets("offsets_q", result.offsets_q, tokens_q, longest_q);
     result.longest_k = check_offsets("offsets_k", result.offsets_k, tokens_k, longest_k);
+    const bool given = options.offsets_q.defined() || options.offsets_k.defined();
+    result.even = options.even || !given;
+    const std::int64_t count = result.offsets_q.size(0) - 1;
+    TEMPRA_CHECK(ShapeError,
+                 !result.even ||
+                     (count * result.longest_q == tokens_q && count * result.longest_k == tokens_k),
+                 "attention: {} sequences of {} queries and {} keys are said to be even, but there "
+                 "are {} and {} tokens",
+                 count, result.longest_q, result.longest_k, tokens_q, tokens_k);
     return result;
 }
 
@@ -111,6 +121,7 @@ AttentionArguments arguments_for(const AttentionOptions& options, const Sequence
     arguments.window = static_cast<std::int32_t>(options.window);
     arguments.max_query_length = sequences.longest_q;
     arguments.max_key_length = sequences.longest_k;
+    arguments.uniform = sequences.even ? 1 : 0;
     return arguments;
 }
 
@@ -258,6 +269,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
         options.offsets_k = even_offsets(k.size(0), k.size(1), k.device());
         options.longest_q = q.size(1);
         options.longest_k = k.size(1);
+        options.even = true;
         const auto flat = [](const Tensor& x) {
             return reshape(x, {x.size(0) * x.size(1), x.size(2), x.size(3)});
         };

@@ -106,6 +106,7 @@ CudaStatus CudaLoader::status() {
         for (std::int32_t index = 0; index < count; ++index) {
             status.devices.push_back(describe_device(found, index));
         }
+        status.attention = found.attention_kernels();
     } catch (const DeviceError& error) {
         status.unavailable = error.what();
     }
@@ -127,6 +128,11 @@ void CudaLoader::set_path(const std::string& path) {
 CudaStatus cuda_status() { return cuda_loader().status(); }
 std::string cuda_library_path() { return cuda_loader().loaded_path(); }
 void set_cuda_library_path(const std::string& path) { cuda_loader().set_path(path); }
+
+void set_cuda_deterministic(bool deterministic) {
+    const TempraCudaLibrary& library = cuda_loader().library();
+    check(library, library.attention_choose(-1, deterministic ? 1 : 0));
+}
 
 CudaLoader& cuda_loader() {
     static auto* const loader = new CudaLoader;  // outlives static destructors, as the library does

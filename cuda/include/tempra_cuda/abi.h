@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define TEMPRA_CUDA_ABI_VERSION 2
+#define TEMPRA_CUDA_ABI_VERSION 3
 #define TEMPRA_CUDA_ENTRY_POINT "tempra_cuda_open"
 
 typedef int32_t TempraCudaStatus;
@@ -147,6 +147,13 @@ typedef struct TempraCudaLibrary {
     TempraCudaStatus (*capture_end)(void* stream, void** graph);
     TempraCudaStatus (*graph_launch)(void* graph, void* stream);
     TempraCudaStatus (*graph_destroy)(void* graph);
+
+    /* Attention by cuDNN where it is there and takes the shapes (1; 0: by our own kernels alone),
+     * and its gradients with sums in one order in every run (1; 0: in any). Both start as 1, the
+     * first as TEMPRA_CUDA_ATTENTION says where that is set; below 0: left as it is. */
+    TempraCudaStatus (*attention_choose)(int32_t cudnn, int32_t deterministic);
+    /* One line on what serves attention and why; lives until the thread's next call of it. */
+    const char* (*attention_kernels)(void);
 } TempraCudaLibrary;
 
 /* Checks `abi_version` and the services, and gives the library's functions, which live as long as

@@ -90,16 +90,23 @@ class TransformerBlock(Module):
             self.feed_forward = SwigluFeedForward(config.width, config.feed_forward)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, offsets: Tensor, positions: Tensor, longest: int = 0) -> Tensor:
-        """Transform x [tokens, width]; `longest`: see `SelfAttention`."""
+    def forward(
+        self,
+        x: Tensor,
+        offsets: Tensor,
+        positions: Tensor,
+        longest: int = 0,
+        even: bool = False,
+    ) -> Tensor:
+        """Transform x [tokens, width]; `longest`, `even`: see `SelfAttention`."""
         if self.training and self.dropout.probability > 0.0:
             normed = self.attention_norm(x)
-            attended = self.attention(normed, offsets, positions, longest=longest)
+            attended = self.attention(normed, offsets, positions, longest=longest, even=even)
             x = x + self.dropout(attended)
             return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         # The residual is added where the last product of each half is stored.
         normed = self.attention_norm(x)
-        x = self.attention(normed, offsets, positions, longest=longest, residual=x)
+        x = self.attention(normed, offsets, positions, longest=longest, even=even, residual=x)
         return self.feed_forward(self.feed_forward_norm(x), residual=x)
 
     def decoder_block(self) -> _core.DecoderBlock:
@@ -185,11 +192,12 @@ class Transformer(Module):
         cache: KeyValueCache | None = None,
         *,
         longest: int = 0,
+        even: bool = False,
     ) -> Tensor:
         """Return the last layer's normed output [tokens, width] of packed tokens [tokens].
 
         With a cache the tokens continue its one sequence, whatever `offsets` says. Without one, on
-        a CUDA device, `longest` is the longest sequence.
+        a CUDA device, `longest` is the longest sequence; `even`: all sequences are that long.
         """
         x = self.token_embedding(tokens, self.dtype)
         if self.position_embedding is not None:
@@ -199,9 +207,9 @@ class Transformer(Module):
             return self.final_norm(cache.run(x))
         for block in self.blocks:
             if self.recompute:
-                x = _core.recompute(_bound(block, offsets, positions, longest), x)
+                x = _core.recompute(_bound(block, offsets, positions, longest, even), x)
             else:
-                x = block(x, offsets, positions, longest)
+                x = block(x, offsets, positions, longest, even)
         return self.final_norm(x)
 
     @property
@@ -233,9 +241,10 @@ class Transformer(Module):
         cache: KeyValueCache | None = None,
         *,
         longest: int = 0,
+        even: bool = False,
     ) -> Tensor:
         """Return logits [tokens, vocabulary]."""
-        hidden = self.hidden(tokens, offsets, positions, cache, longest=longest)
+        hidden = self.hidden(tokens, offsets, positions, cache, longest=longest, even=even)
         return _core.linear(hidden, self.head_weight)
 
     def loss(self, batch: TokenBatch, reduction: str = "sum", *, deferred: bool = False) -> Tensor:
@@ -245,11 +254,14 @@ class Transformer(Module):
         as much as the output projection's gradient takes.
         """
         device = self.device
+        lengths = np.diff(batch.offsets)
+        longest = int(lengths.max(initial=0))
         hidden = self.hidden(
             _on_device(batch.tokens, device),
             _on_device(batch.offsets, device),
             _on_device(batch.positions, device),
-            longest=0 if device == "cpu" else int(np.diff(batch.offsets).max(initial=0)),
+            longest=longest,
+            even=bool((lengths == longest).all()),
         )
         return _core.linear_cross_entropy(
             hidden,
@@ -286,5 +298,5 @@ def _on_device(array: np.ndarray[Any, np.dtype[np.int32]], device: str) -> Tenso
     return tensor if device == "cpu" else tensor.to(device)
 
 
-def _bound(block: Module, offsets: Tensor, positions: Tensor, longest: int) -> Any:
-    return lambda x: block(x, offsets, positions, longest)
+def _bound(block: Module, offsets: Tensor, positions: Tensor, longest: int, even: bool) -> Any:
+    return lambda x: block(x, offsets, positions, longest, even)

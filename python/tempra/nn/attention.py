@@ -53,11 +53,13 @@ class SelfAttention(Module):
         positions: Tensor,
         *,
         longest: int = 0,
+        even: bool = False,
         residual: Tensor | None = None,
     ) -> Tensor:
         """Attend; `residual` is added to the result.
 
         On a CUDA device `longest` is the longest sequence: offsets are not read back from there.
+        `even`: all sequences are that long.
         """
         qkv = self.qkv(x)
         if self.rotary is not None:
@@ -70,5 +72,6 @@ class SelfAttention(Module):
             head_dim=self.head_dim,
             dropout_probability=self.dropout if self.training else 0.0,
             longest=longest,
+            even=even,
         )
         return self.output(mixed, residual=residual)

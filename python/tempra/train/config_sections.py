@@ -55,7 +55,9 @@ class TrainSection(Section):
         default=1337, description="Start of all randomness: the same seed gives the same run."
     )
     deterministic: bool = Field(
-        default=True, description="Same seed, same machine type, same result to the last bit."
+        default=True,
+        description="Same seed, same machine type, same result to the last bit. Off, "
+        "attention's gradients on a GPU may add up in any order, which can be faster.",
     )
     init_from: str | None = Field(
         default=None,

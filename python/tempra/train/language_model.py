@@ -68,6 +68,8 @@ def continue_run(
     """Run a new or resumed run in its folder, to its end or a signal."""
     config = resumption.config
     _core.check_device(config.train.device)  # before text is prepared
+    if config.train.device != "cpu":
+        _core.set_cuda_deterministic(config.train.deterministic)
     for note in resumption.notes:
         announce(note)
     text = open_run_text(config, checkpoint=resumption.checkpoint, progress=progress)

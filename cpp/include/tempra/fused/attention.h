@@ -19,6 +19,8 @@ struct AttentionOptions {
     // The longest sequence of offsets_q, and of offsets_k (0: the same). Offsets on a CUDA device
     // are not read back, so that they need it; on the CPU it is found from them.
     std::int64_t longest_q = 0, longest_k = 0;
+    // All sequences are that long: rows of one length, which devices have faster kernels for.
+    bool even = false;
 };
 
 // q [tokens, heads, head_dim], k and v [tokens_k, kv_heads, head_dim] with heads a multiple of
