@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define TEMPRA_CUDA_ABI_VERSION 2
+#define TEMPRA_CUDA_ABI_VERSION 3
 #define TEMPRA_CUDA_ENTRY_POINT "tempra_cuda_open"
 
 typedef int32_t TempraCudaStatus;
