@@ -41,6 +41,7 @@ class TempraTrainer:
             labels=labels.reshape(-1),
             offsets=np.arange(rows + 1, dtype=np.int32) * np.int32(block),
             positions=np.tile(np.arange(block, dtype=np.int32), rows),
+            longest=block,
         )
         self.optimizer.zero_gradients()
         loss = self.model.loss(batch, deferred=True)
