@@ -38,7 +38,7 @@ void set_cuda_library_path(const std::string& path);  // DeviceError: another is
 // Bytes of tensors and of kernels' working memory.
 struct CudaMemory {
     std::int64_t bytes_requested = 0;  // asked for by holders, now
-    std::int64_t bytes_in_use = 0;     // the same, rounded up to size classes
+    std::int64_t bytes_in_use = 0;     // the same, rounded up to size classes, and graphs'
     std::int64_t peak_bytes_in_use = 0;
     std::int64_t bytes_reserved = 0;  // taken from the driver: in use, cached or pending
     std::int64_t peak_bytes_reserved = 0;

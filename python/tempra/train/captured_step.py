@@ -216,6 +216,7 @@ class CapturedStep:
     ) -> None:
         # What the last step used lies free, and a recording takes as much again.
         self._graphs = None
+        optimizer.refresh_copy()  # else doing so would become a part of every launch
         cuda.release_free_memory(device)
         try:
             self._graphs = StepGraphs(shape, objective, optimizer, generator, device)
