@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tempra
-from device_runs import losses, resumed
+from device_runs import losses
 from tempra import cuda
 from tempra.train.language_model import continue_run
 from tempra.train.metrics import read_metrics
@@ -50,7 +50,8 @@ def trained(
     folder: Path, run: str, *, family: str = "gpt2", chat: bool = False, **train: Any
 ) -> list[Any]:
     """Train, with dropout and two micro-batches a step; return what was logged but the speed."""
-    sizes: dict[str, Any] = {"width": 16, "layers": 2, "heads": 2, "dropout": 0.1}
+    layers = 1 if chat else 2  # its sequences are long for an emulated device
+    sizes: dict[str, Any] = {"width": 16, "layers": layers, "heads": 2, "dropout": 0.1}
     if family == "llama":
         sizes |= {"kv_heads": 1}
     block = 160 if chat else 16
@@ -129,7 +130,8 @@ def test_a_run_of_packed_conversations(family: str, dtype: str, tmp_path: Path) 
 @pytest.mark.parametrize("chat", [False, True])
 def test_a_run_goes_on_with_and_without(chat: bool, tmp_path: Path) -> None:
     plain = trained(tmp_path, "plain", chat=chat, dtype="bf16")
-    for number, (first, then) in enumerate(((True, False), (False, True), (True, True))):
+    ways = ((True, False), (False, True)) if chat else ((True, False), (False, True), (True, True))
+    for number, (first, then) in enumerate(ways):
         run = f"run-{number}"
         trained(tmp_path, run, chat=chat, dtype="bf16", steps=10, cuda_graph=first)
         overrides = [f"train.steps={STEPS}", f"train.cuda_graph={str(then).lower()}"]
@@ -168,7 +170,11 @@ def test_a_checkpoint_of_graphs_goes_on_on_the_cpu(tmp_path: Path) -> None:
     trained(tmp_path, "run", steps=8, cuda_graph=True)
     with pytest.raises(tempra.ConfigError, match=r"true with train\.device=cpu"):
         prepare_resume(tmp_path / "run", ["train.device=cpu"])
-    assert len(resumed(tmp_path, "run", "cpu", "train.steps=10", "train.cuda_graph=false")) > 10
+    trained_on = ["train.device=cpu", "train.cuda_graph=false", "train.steps=10"]
+    continue_run(prepare_resume(tmp_path / "run", trained_on))
+    steps = [record for record in logged(tmp_path / "run") if record["kind"] == "step"]
+    assert len(steps) == 10
+    assert all(np.isfinite(record["loss"]) for record in steps)
 
 
 def test_graphs_need_a_cuda_device() -> None:
@@ -182,7 +188,8 @@ def test_what_runs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     from tempra.cli.main import main
 
     asked = ["train", "plan", "train.device=cuda", f"data.train={text(tmp_path)}"]
+    said = "steps are launched as CUDA graphs"
     assert main(asked) == 0
-    assert "graph" not in capsys.readouterr().out
+    assert said not in capsys.readouterr().out
     assert main([*asked, "train.cuda_graph=true"]) == 0
-    assert "steps are launched as CUDA graphs" in capsys.readouterr().out
+    assert said in capsys.readouterr().out
