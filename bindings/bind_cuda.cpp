@@ -68,6 +68,8 @@ void bind_memory(py::module_& module) {
             result["copies_to_device"] = traffic.copies_to_device;
             result["bytes_to_host"] = traffic.bytes_to_host;
             result["bytes_to_device"] = traffic.bytes_to_device;
+            result["captures"] = traffic.captures;
+            result["graph_launches"] = traffic.graph_launches;
             return result;
         },
         "How often the host waited for a device, and what was copied between them.");
@@ -75,10 +77,24 @@ void bind_memory(py::module_& module) {
                "Whether attention's gradients on a device add up in one order in every run.");
 }
 
+void bind_graph(py::module_& module) {
+    py::class_<CudaGraph>(module, "CudaGraph",
+                          "What is put on a device from here to end(), recorded and not run.")
+        .def(py::init([](const std::string& name) {
+                 return std::make_unique<CudaGraph>(cuda_index(name));
+             }),
+             py::arg("device") = "cuda")
+        .def("end", &CudaGraph::end, "Ends the recording; from here on the graph can be launched.")
+        .def("discard", &CudaGraph::discard, "Ends the recording and keeps nothing of it.")
+        .def("launch", &CudaGraph::launch, ReleaseGil(),
+             "Puts what was recorded on the device, with the same arguments and memory.");
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& module) {
     bind_memory(module);
+    bind_graph(module);
     py::class_<CudaDevice>(module, "CudaDevice", "A CUDA device as its driver describes it.")
         .def_readonly("name", &CudaDevice::name)
         .def_readonly("compute_major", &CudaDevice::compute_major)

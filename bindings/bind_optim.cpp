@@ -87,7 +87,7 @@ void bind_arena(py::module_& module) {
             "(name, offset, length) of each parameter, in elements.")
         .def("zero_gradients", &ParameterArena::zero_gradients)
         .def("refresh_low_precision_copy", &ParameterArena::refresh_low_precision_copy,
-             "Brings the bf16 or f16 copy up to date after parameters were written.");
+             "Brings the bf16 or f16 copy up to date with parameters that were written since.");
 }
 
 }  // namespace
@@ -107,6 +107,11 @@ void bind_optim(py::module_& module) {
         .def("step", &AdamW::step, py::arg("learning_rate"), py::arg("gradient_scale") = 1.0,
              py::arg("max_gradient_norm") = 0.0, ReleaseGil(),
              "Norm, clip, update (skipped when the norm is not finite), bf16 copy.")
+        .def("begin_step", &AdamW::begin_step, py::arg("learning_rate"),
+             py::arg("gradient_scale") = 1.0, py::arg("max_gradient_norm") = 0.0, ReleaseGil(),
+             "The host's half of step: leaves the numbers where the device's half reads them.")
+        .def("run_step", &AdamW::run_step, ReleaseGil(),
+             "The device's half of step, which a CudaGraph can hold.")
         .def("scale_losses", &AdamW::scale_losses,
              "Gradients are those of losses times loss_scale from now on; for fp16 on a device.")
         .def_property_readonly(

@@ -38,6 +38,14 @@ void bind_generator(py::module_& module) {
              "Starts a step: ordinals count from 0 again.")
         .def("set_row_offset", &Generator::set_row_offset, py::arg("row_offset"),
              "Global number of this process's first sample row.")
+        .def(
+            "read_step_from",
+            [](Generator& generator, const std::optional<Tensor>& step) {
+                generator.read_step_from(step.value_or(Tensor()));
+            },
+            py::arg("step"),
+            "Operations on the device of step [] (i32) take the step that lies there when they "
+            "run; None ends that.")
         .def("__repr__", [](const Generator& generator) {
             const GeneratorState state = generator.state();
             return format("Generator(seed={}, step={}, ordinal={}, row_offset={})", state.seed,

@@ -47,6 +47,7 @@ set(TEMPRA_CUDA_DEVICE_HEADERS
     device/gemm_finish.cuh
     device/parameter_types.cuh
     device/partial_rows.cuh
+    device/philox_position.cuh
     device/row_walk.cuh
     device/scatter_parts.cuh
     device/tensor_core.cuh

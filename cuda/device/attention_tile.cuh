@@ -6,7 +6,7 @@
 #pragma once
 
 #include "attention_shape.h"
-#include "random/philox.h"
+#include "philox_position.cuh"
 #include "tensor_core.cuh"
 
 namespace tempra::cuda {
@@ -142,16 +142,15 @@ __device__ __forceinline__ void put_sums(const float (&sums)[kDim / 8][4], float
 struct AttentionDropout {
     PhiloxKey key;
     std::uint32_t threshold;
-    std::int64_t max_keys;
     float scale;  // 1 / (1 - probability)
     bool active;
 
     [[nodiscard]] __device__ __forceinline__ bool keeps(std::int64_t query_row, int head,
                                                         std::int32_t key_position) const {
-        const std::uint64_t element = static_cast<std::uint64_t>(head * max_keys + key_position);
-        const PhiloxBlock block = philox_block(
-            key.seed, key.step, key.ordinal, key.row_offset + static_cast<std::uint32_t>(query_row),
-            static_cast<std::uint32_t>(element / 4));
+        const std::uint64_t element =
+            static_cast<std::uint64_t>(head * kDropoutKeys + key_position);
+        const PhiloxBlock block =
+            philox_at(key, query_row, static_cast<std::uint32_t>(element / 4));
         // Chosen, not indexed: an index would put the words into local memory.
         const std::uint32_t lower = (element & 1) != 0 ? block.words[1] : block.words[0];
         const std::uint32_t upper = (element & 1) != 0 ? block.words[3] : block.words[2];
@@ -161,7 +160,7 @@ struct AttentionDropout {
 
 [[nodiscard]] inline AttentionDropout attention_dropout(const AttentionArguments& a) {
     const double kept = 1.0 - a.dropout_probability;
-    return {a.dropout_key, philox_drop_threshold(a.dropout_probability), a.max_key_length,
+    return {a.dropout_key, philox_drop_threshold(a.dropout_probability),
             static_cast<float>(kept > 0.0 ? 1.0 / kept : 0.0), a.dropout_probability > 0};
 }
 

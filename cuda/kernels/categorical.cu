@@ -12,7 +12,7 @@
 #include "devices.h"
 #include "element_map.cuh"
 #include "parameter_types.cuh"
-#include "random/philox.h"
+#include "philox_position.cuh"
 
 namespace tempra::cuda {
 
@@ -59,8 +59,7 @@ __global__ void __launch_bounds__(kThreads)
         total += static_cast<double>(expf(to_arithmetic(x[i * stride]) - peak));
     }
     total = block_reduce(total, Add{}, doubles);
-    const PhiloxBlock block = philox_block(key.seed, key.step, key.ordinal,
-                                           key.row_offset + static_cast<std::uint32_t>(row), 0);
+    const PhiloxBlock block = philox_at(key, row, 0);
     const double target = philox_uniform(block.words[0], block.words[1]) * total;
     double carried = 0;
     int last = -1;  // of positive weight: stands in where rounding leaves the target unreached

@@ -16,7 +16,7 @@
 // note on the generation of random normal deviates (1958).
 #include "element_map.cuh"
 #include "parameter_types.cuh"
-#include "random/philox.h"
+#include "philox_position.cuh"
 #include "random_range.h"
 
 namespace tempra::cuda {
@@ -37,9 +37,8 @@ struct Packs {
         column = (pack - row * packs_per_row) * kPack;
 #pragma unroll
         for (int k = 0; k < kPack; k += 4) {
-            const PhiloxBlock block = philox_block(key.seed, key.step, key.ordinal,
-                                                   key.row_offset + static_cast<std::uint32_t>(row),
-                                                   static_cast<std::uint32_t>((column + k) / 4));
+            const PhiloxBlock block =
+                philox_at(key, row, static_cast<std::uint32_t>((column + k) / 4));
 #pragma unroll
             for (int i = 0; i < 4; ++i) words[k + i] = block.words[i];
         }

@@ -56,7 +56,7 @@ void* CachingAllocator::allocate(std::int64_t bytes, StreamHandle stream, std::s
     statistics_.bytes_requested += bytes;
     statistics_.bytes_in_use += block.bytes;
     statistics_.peak_bytes_in_use =
-        std::max(statistics_.peak_bytes_in_use, statistics_.bytes_in_use);
+        std::max(statistics_.peak_bytes_in_use, statistics_.bytes_in_use + graph_bytes_);
     ++statistics_.allocations;
     void* const data = block.data;
     handed_out_.emplace(data, std::move(block));
@@ -176,6 +176,9 @@ bool CachingAllocator::record_use(void* data, StreamHandle stream) {
 void CachingAllocator::make_free(Block block) {
     const auto pool = pools_.find(block.pool);
     if (pool != pools_.end()) {
+        const bool is_captured = std::ranges::any_of(
+            capturing_, [&](const auto& entry) { return entry.second == block.pool; });
+        if (!is_captured) graph_bytes_ += block.bytes;
         std::vector<Block>& list = pool->second[block.bytes];
         list.push_back(std::move(block));
         return;
@@ -224,6 +227,14 @@ void CachingAllocator::trim_locked() {
     });
 }
 
+std::int64_t CachingAllocator::free_bytes(const FreeLists& lists) {
+    std::int64_t sum = 0;
+    for (const auto& [bytes, blocks] : lists) {
+        sum += bytes * static_cast<std::int64_t>(blocks.size());
+    }
+    return sum;
+}
+
 PoolHandle CachingAllocator::begin_pool(StreamHandle stream) {
     const std::scoped_lock lock(mutex_);
     const PoolHandle pool = ++last_pool_;
@@ -234,6 +245,7 @@ PoolHandle CachingAllocator::begin_pool(StreamHandle stream) {
 
 void CachingAllocator::end_pool(StreamHandle stream) {
     const std::scoped_lock lock(mutex_);
+    graph_bytes_ += free_bytes(pools_[pool_of(stream)]);
     capturing_.erase(stream);
 }
 
@@ -244,6 +256,7 @@ void CachingAllocator::release_pool(PoolHandle pool) {
     if (found == pools_.end()) return;
     FreeLists lists = std::move(found->second);
     pools_.erase(found);
+    graph_bytes_ -= free_bytes(lists);
     for (auto& [data, block] : handed_out_) {
         if (block.pool == pool) block.pool = 0;
     }
@@ -258,6 +271,7 @@ void CachingAllocator::release_pool(PoolHandle pool) {
 AllocatorStatistics CachingAllocator::statistics() {
     const std::scoped_lock lock(mutex_);
     AllocatorStatistics now = statistics_;
+    now.bytes_in_use += graph_bytes_;
     for (const auto& [stream, lists] : free_) {
         if (!lists.empty()) {
             now.largest_free_block = std::max(now.largest_free_block, lists.rbegin()->first);
@@ -268,7 +282,7 @@ AllocatorStatistics CachingAllocator::statistics() {
 
 void CachingAllocator::reset_peak() {
     const std::scoped_lock lock(mutex_);
-    statistics_.peak_bytes_in_use = statistics_.bytes_in_use;
+    statistics_.peak_bytes_in_use = statistics_.bytes_in_use + graph_bytes_;
     statistics_.peak_bytes_reserved = statistics_.bytes_reserved;
 }
 
@@ -280,9 +294,9 @@ void CachingAllocator::trim() {
 
 std::string CachingAllocator::out_of_memory(std::int64_t asked) {
     return "out of device memory: " + mebibytes(asked) + " asked for; tensors hold " +
-           mebibytes(statistics_.bytes_in_use) + " of " + mebibytes(statistics_.bytes_reserved) +
-           " reserved here, and the device has " + mebibytes(memory_.free_bytes()) + " free of " +
-           mebibytes(memory_.total_bytes()) +
+           mebibytes(statistics_.bytes_in_use + graph_bytes_) + " of " +
+           mebibytes(statistics_.bytes_reserved) + " reserved here, and the device has " +
+           mebibytes(memory_.free_bytes()) + " free of " + mebibytes(memory_.total_bytes()) +
            "; use a smaller batch or sequence, or activation recomputation";
 }
 

@@ -10,7 +10,8 @@
 // again.
 //
 // While a stream is captured into a graph, what is allocated and released on it belongs to the
-// graph's pool: its replays use those addresses, so nobody else gets them until the pool ends.
+// graph's pool: its replays use those addresses, so nobody else gets them until the pool ends, and
+// they count as in use.
 #pragma once
 
 #include <cstdint>
@@ -109,6 +110,7 @@ class CachingAllocator {
     using FreeLists = std::map<std::int64_t, std::vector<Block>>;
 
     [[nodiscard]] PoolHandle pool_of(StreamHandle stream) const;
+    [[nodiscard]] static std::int64_t free_bytes(const FreeLists& lists);
     static bool take_from(FreeLists& lists, std::int64_t wanted, Block& block);
     bool take_free(std::int64_t wanted, StreamHandle stream, Block& block);
     bool cut_slab(std::int64_t wanted, StreamHandle stream, Block& block);
@@ -128,6 +130,7 @@ class CachingAllocator {
     PoolHandle last_pool_ = 0;
     std::unordered_map<void*, Slab> slabs_;
     std::vector<Pending> pending_;
+    std::int64_t graph_bytes_ = 0;  // free in pools whose capture is over: their graphs' to use
     AllocatorStatistics statistics_;
 };
 

@@ -224,6 +224,26 @@ TEST_F(Allocator, APoolKeepsWhatItsStreamTouches) {
     EXPECT_EQ(get(7 * kMebibyte, one), kept);
 }
 
+TEST_F(Allocator, APoolsMemoryCountsAsInUse) {
+    const PoolHandle pool = allocator.begin_pool(one);
+    void* const passing = get(5 * kMebibyte, one);
+    EXPECT_TRUE(allocator.release(passing));
+    void* const kept = get(7 * kMebibyte, one);
+    void* const other = get(6 * kMebibyte, two);
+    EXPECT_TRUE(allocator.record_use(other, one));
+    EXPECT_TRUE(allocator.release(other));
+    allocator.end_pool(one);
+    EXPECT_EQ(allocator.statistics().bytes_in_use, 18 * kMebibyte);
+    EXPECT_TRUE(allocator.release(kept));
+    EXPECT_EQ(allocator.statistics().bytes_in_use, 18 * kMebibyte) << "its launches write there";
+    allocator.reset_peak();
+    void* const after = get(5 * kMebibyte, one);
+    EXPECT_EQ(allocator.statistics().peak_bytes_in_use, 23 * kMebibyte);
+    EXPECT_TRUE(allocator.release(after));
+    allocator.release_pool(pool);
+    EXPECT_EQ(allocator.statistics().bytes_in_use, 0);
+}
+
 TEST_F(Allocator, APoolDoesNotWaitForEventsOfItsOwnStream) {
     void* const block = get(5 * kMebibyte, two);
     EXPECT_TRUE(allocator.record_use(block, one));

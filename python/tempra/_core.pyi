@@ -294,6 +294,10 @@ class Generator:
     """
     def __init__(self, seed: typing.SupportsInt | typing.SupportsIndex = 0) -> None: ...
     def __repr__(self) -> str: ...
+    def read_step_from(self, step: Tensor | None) -> None:
+        """
+        Operations on the device of step [] (i32) take the step that lies there when they run; None ends that.
+        """
     def set_row_offset(self, row_offset: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         Global number of this process's first sample row.
@@ -426,7 +430,7 @@ class ParameterArena:
     ) -> None: ...
     def refresh_low_precision_copy(self) -> None:
         """
-        Brings the bf16 or f16 copy up to date after parameters were written.
+        Brings the bf16 or f16 copy up to date with parameters that were written since.
         """
     def zero_gradients(self) -> None: ...
     @property
@@ -454,7 +458,20 @@ class AdamW:
         group_of: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
         frozen: collections.abc.Sequence[bool],
     ) -> None: ...
+    def begin_step(
+        self,
+        learning_rate: typing.SupportsFloat | typing.SupportsIndex,
+        gradient_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        max_gradient_norm: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    ) -> None:
+        """
+        The host's half of step: leaves the numbers where the device's half reads them.
+        """
     def load_state_dict(self, state: dict) -> None: ...
+    def run_step(self) -> None:
+        """
+        The device's half of step, which a CudaGraph can hold.
+        """
     def scale_losses(self) -> None:
         """
         Gradients are those of losses times loss_scale from now on; for fp16 on a device.
@@ -499,6 +516,24 @@ class Profile:
     def entries(self) -> list[tuple[str, int, float]]:
         """
         (name, calls, seconds), the longest first.
+        """
+
+class CudaGraph:
+    """
+    What is put on a device from here to end(), recorded and not run.
+    """
+    def __init__(self, device: str = "cuda") -> None: ...
+    def discard(self) -> None:
+        """
+        Ends the recording and keeps nothing of it.
+        """
+    def end(self) -> None:
+        """
+        Ends the recording; from here on the graph can be launched.
+        """
+    def launch(self) -> None:
+        """
+        Puts what was recorded on the device, with the same arguments and memory.
         """
 
 class CudaDevice:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from tempra import _core
 from tempra._core import (
     CudaDevice,
+    CudaGraph,
     CudaStatus,
 )
 from tempra._core import cuda_memory as memory_statistics
@@ -18,7 +21,9 @@ from tempra._core import synchronize_cuda as synchronize
 
 __all__ = [
     "CudaDevice",
+    "CudaGraph",
     "CudaStatus",
+    "capture",
     "describe",
     "find_library",
     "is_available",
@@ -60,6 +65,23 @@ def status() -> CudaStatus:
 def is_available() -> bool:
     """Return whether there is a CUDA device that the library has code for."""
     return any(device.usable for device in status().devices)
+
+
+@contextmanager
+def capture(device: str = "cuda") -> Iterator[CudaGraph]:
+    """Record what is put on a device instead of running it; `launch()` runs the result.
+
+    What varies between launches has to lie in the same device memory each time. Reading from the
+    device, or sending to it, raises DeviceError; after any exception nothing is kept. Run what is
+    recorded once before.
+    """
+    graph = CudaGraph(device)
+    try:
+        yield graph
+    except BaseException:
+        graph.discard()
+        raise
+    graph.end()
 
 
 def describe(found: CudaStatus | None = None) -> list[str]:

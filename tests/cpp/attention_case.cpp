@@ -133,7 +133,7 @@ struct ReferenceHead {
     }
     [[nodiscard]] double keep(std::int64_t i, std::int64_t j) const {
         if (c.dropout == 0.0F) return 1.0;
-        const std::uint64_t element = static_cast<std::uint64_t>(head * longest(c.key_lengths) + j);
+        const std::uint64_t element = static_cast<std::uint64_t>(head * kDropoutKeys + j);
         const PhiloxBlock block =
             philox_block(kDropoutKey.seed, kDropoutKey.step, kDropoutKey.ordinal,
                          static_cast<std::uint32_t>(kDropoutKey.row_offset + q_row + i),

@@ -7,27 +7,28 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tempra
+from device_runs import CONTEXT, VOCABULARY, Run, packed_batches, small_model
 from tempra import _core, cuda
-from test_cuda_training import CONTEXT, TOLERANCE, VOCABULARY, Run, packed_batches, small_model
+from tempra.data import Batch
+from test_cuda_training import TOLERANCE
 
 ops: Any = _core
 
 
-def rows(count: int) -> list[SimpleNamespace]:
+def rows(count: int) -> list[Batch]:
     """Three sequences of one length."""
     random = np.random.default_rng(8)
     result = []
     for _ in range(count):
         tokens = random.integers(0, VOCABULARY, 3 * CONTEXT).astype(np.int32)
         result.append(
-            SimpleNamespace(
+            Batch(
                 tokens=tokens,
                 labels=np.roll(tokens, -1),
                 offsets=np.arange(4, dtype=np.int32) * np.int32(CONTEXT),

@@ -4,51 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import tempra
+from device_runs import configuration, losses, resumed
 from tempra import cuda
 from tempra.models import GenerationOptions, generate_tokens
-from tempra.train.metrics import read_metrics
 from tempra.train.trained_model import load_trained_model
 
 pytestmark = pytest.mark.any_cuda
-
-
-def configuration(folder: Path, run: str, device: str, **train: Any) -> tempra.LlmTrainingConfig:
-    text = folder / "text.txt"
-    if not text.exists():
-        words = np.random.default_rng(0).choice(["red ", "blue ", "one ", "two ", "fish.\n"], 900)
-        text.write_text("".join(words))
-    return tempra.LlmTrainingConfig.from_mapping(
-        {
-            "model": {"family": "gpt2", "width": 16, "layers": 1, "heads": 2, "context": 16},
-            "data": {"train": [str(text)], "cache": str(folder / "cache")},
-            "tokenizer": {"kind": "char"},
-            "train": {"steps": 8, "batch_size": 2, "block": 16, "device": device, **train},
-            "schedule": {"decay_steps": 8, "warmup_steps": 1},
-            "evaluation": {"interval": 4, "batches": 2, "sample_tokens": 5},
-            "checkpoint": {"dir": str(folder / run), "interval": 4},
-            "logging": {"interval": 2},
-        }
-    )
-
-
-def losses(folder: Path) -> list[float]:
-    records = read_metrics(folder / "metrics.jsonl")
-    return [record["loss"] for record in records if record["kind"] in ("step", "validation")]
-
-
-def resumed(folder: Path, run: str, device: str) -> list[float]:
-    from tempra.train.language_model import continue_run
-    from tempra.train.resume import prepare_resume
-
-    overrides = ["train.steps=8", f"train.device={device}"]
-    continue_run(prepare_resume(folder / run, overrides))
-    return losses(folder / run)
 
 
 def test_a_run_resumes_across_devices(tmp_path: Path) -> None:

@@ -2,91 +2,31 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 
 import tempra
-from tempra import _core, cuda
-from tempra.models import GenerationOptions, Transformer, TransformerConfig, generate_tokens
-from tempra.optim.adamw import AdamW
-from tempra.train.objective import DeferredAutoregressiveObjective
+from device_runs import (
+    VOCABULARY,
+    Run,
+    packed_batches,
+    small_model,
+)
+from device_runs import trace as trace_of
+from tempra import cuda
+from tempra.models import GenerationOptions, Transformer, generate_tokens
 from tempra.train.train_state import TrainState
-from tempra.train.train_step import StepResult, train_step
 
 pytestmark = pytest.mark.any_cuda
 
-STEPS, CONTEXT, VOCABULARY = 20, 16, 67
+STEPS = 20
 # Relative, of a step's mean loss. Both devices add up in fp32, in another order: what PyTorch's
 # trace is allowed (test_loss_trace.py). In bf16 activations are rounded after other sums.
 TOLERANCE = {"f32": 1e-5, "bf16": 1e-2, "f16": 1e-3}
 
 
-def small_model(family: str, dtype: str, device: str, dropout: float = 0.0) -> Transformer:
-    options: dict[str, Any] = {"vocab_size": VOCABULARY, "width": 48, "layers": 2, "dtype": dtype}
-    heads = {"heads": 4} if family == "gpt2" else {"heads": 6, "kv_heads": 2}
-    config = TransformerConfig.for_family(
-        family, context=CONTEXT, dropout=dropout, **heads, **options
-    )
-    model = Transformer(config, seed=3)
-    model.to(device)
-    return model
-
-
-def packed_batches(count: int) -> list[SimpleNamespace]:
-    """Sequences of unequal lengths laid end to end; some labels are not trained."""
-    random = np.random.default_rng(5)
-    result = []
-    for _ in range(count):
-        lengths = random.integers(1, CONTEXT + 1, 4)
-        tokens = random.integers(0, VOCABULARY, lengths.sum()).astype(np.int32)
-        labels = np.where(random.random(tokens.size) < 0.1, -100, np.roll(tokens, -1))
-        result.append(
-            SimpleNamespace(
-                tokens=tokens,
-                labels=labels.astype(np.int32),
-                offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-                positions=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
-                valid_tokens=int((labels >= 0).sum()),
-            )
-        )
-    return result
-
-
-class Run:
-    """A model, its optimizer and steps as the trainer makes them."""
-
-    def __init__(self, model: Transformer) -> None:
-        half = model.device != "cpu" and model.config.dtype != "f32"
-        self.optimizer = AdamW(
-            model.named_parameters(),
-            weight_decay=0.1,
-            low_precision=model.config.dtype if half else None,
-            scale_losses=model.config.dtype == "f16",
-        )
-        self.objective = DeferredAutoregressiveObjective(model)
-        self.generator = _core.default_generator()
-        self.steps = 0
-
-    def step(self, batch: SimpleNamespace) -> StepResult:
-        self.steps += 1
-        return train_step(
-            self.objective,
-            {"adamw": self.optimizer},
-            [batch],  # type: ignore[list-item]
-            learning_rate=3e-3,
-            max_gradient_norm=1.0,
-            generator=self.generator,
-            first_batch=self.steps,
-        )
-
-
 def trace(model: Transformer, steps: int = STEPS) -> list[float | None]:
-    tempra.manual_seed(7)
-    run = Run(model)
-    return [run.step(batch).loss() for batch in packed_batches(steps)]
+    return trace_of(model, packed_batches(steps))
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -25,6 +25,7 @@ class TinyBatch:
     tokens: np.ndarray
     labels: np.ndarray
     valid_tokens: int
+    padding: int = 0
 
 
 class TinyModel:

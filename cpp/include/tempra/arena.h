@@ -40,7 +40,7 @@ class ParameterArena {
     // reach it.
     void check_parameters() const;
     void zero_gradients();
-    // Brings the copy, if there is one, up to date with the parameters.
+    // Brings the copy, if there is one, up to date with parameters that were written since.
     void refresh_low_precision_copy();
     // To be called after writing `data` or parameters as a whole: counts as a write to each
     // parameter and, with `copy_is_current`, says that the copy was written along.

@@ -43,7 +43,7 @@ void set_cuda_deterministic(bool deterministic);
 // Bytes of tensors and of kernels' working memory.
 struct CudaMemory {
     std::int64_t bytes_requested = 0;  // asked for by holders, now
-    std::int64_t bytes_in_use = 0;     // the same, rounded up to size classes
+    std::int64_t bytes_in_use = 0;     // the same, rounded up to size classes, and graphs'
     std::int64_t peak_bytes_in_use = 0;
     std::int64_t bytes_reserved = 0;  // taken from the driver: in use, cached or pending
     std::int64_t peak_bytes_reserved = 0;
@@ -59,6 +59,28 @@ void release_free_cuda_memory(int index);  // back to the driver
 // an index out of range).
 void synchronize_cuda(int index);
 
+// What is put on a device from here to `end` is recorded and not run; each `launch` runs it with
+// the same arguments on the same memory, so what varies between launches has to lie in device
+// memory. Meanwhile nothing may be read from the device, or sent to it: that raises DeviceError.
+// Memory of tensors made or released meanwhile is the graph's for as long as it lives. Run what is
+// recorded once before: what kernels set up at their first use is not a part of it.
+class CudaGraph {
+  public:
+    explicit CudaGraph(int index);
+    CudaGraph(const CudaGraph&) = delete;
+    CudaGraph& operator=(const CudaGraph&) = delete;
+    ~CudaGraph();  // waits for the launches
+
+    void end();
+    void discard() noexcept;  // instead of `end`, as the destructor does: nothing is kept
+    void launch();
+
+  private:
+    int index_;
+    void* graph_ = nullptr;
+    bool has_ended_ = false, launched_ = false;
+};
+
 // Where the host met a device since the start of the process, on all devices together.
 struct CudaTraffic {
     std::int64_t waits = 0;           // the host waited for a device
@@ -66,6 +88,8 @@ struct CudaTraffic {
     std::int64_t copies_to_host = 0;  // each of them waits, and is counted there too
     std::int64_t copies_to_device = 0;
     std::int64_t bytes_to_host = 0, bytes_to_device = 0;
+    std::int64_t captures = 0;  // graphs that were recorded
+    std::int64_t graph_launches = 0;
 };
 [[nodiscard]] CudaTraffic cuda_traffic();
 

@@ -28,12 +28,18 @@ class Generator {
     // Starts a step: the ordinal counts from 0 again. A step number is to be used once.
     void set_step(std::uint32_t step);
     void set_row_offset(std::uint32_t row_offset);
+    // From now on operations on the device of `step` (one i32 there) take the step that lies in it
+    // when their kernels run, not the state's: so a captured graph draws other numbers with each
+    // launch. An undefined tensor ends that.
+    void read_step_from(const Tensor& step);
+    [[nodiscard]] Tensor step_on_device() const;
     // The state for one operation, which takes the ordinal.
     [[nodiscard]] GeneratorState take();
 
   private:
     mutable std::mutex mutex_;
     GeneratorState state_;
+    Tensor step_on_device_;
 };
 
 // The generator used where none is given; one a process.

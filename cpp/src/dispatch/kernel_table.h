@@ -95,6 +95,9 @@ struct PhiloxKey {
     std::uint32_t step = 0;
     std::uint32_t ordinal = 0;
     std::uint32_t row_offset = 0;
+    // On CUDA: where not null, the step is there, in device memory, so that it may vary between
+    // launches of one graph.
+    const std::uint32_t* step_on_device = nullptr;
 };
 
 // c = activation(a @ b + bias) + residual, or c += a @ b when `accumulate`.
@@ -114,6 +117,12 @@ struct GemmArguments {
     std::int32_t accumulate = 0;
 };
 
+// Dropout of attention weights numbers its elements for so many keys a head, however long sequences
+// are: what other sequences a batch holds moves no mask. Counters of 32 bits then have room for
+// kDropoutHeads.
+inline constexpr std::int64_t kDropoutKeys = std::int64_t{1} << 24;
+inline constexpr std::int64_t kDropoutHeads = 1024;
+
 // q [tokens_q, heads, head_dim], k and v [tokens_k, kv_heads, head_dim] (v's head_dim equals k's),
 // out like q, unit stride in the last dimension, other strides free (q, k, v may be slices of one
 // qkv buffer). heads % kv_heads == 0. Sequence s owns query rows [offsets_q[s], offsets_q[s + 1])
@@ -127,7 +136,7 @@ struct AttentionArguments {
     TensorView offsets_q, offsets_k;
     double scale = 1.0;
     double dropout_probability = 0;  // of attention weights; row = query row, element = head *
-                                     // max_key_length + key position within the sequence
+                                     // kDropoutKeys + key position within the sequence
     PhiloxKey dropout_key;
     std::int32_t causal = 1;
     std::int32_t window = 0;  // 0: unlimited; else a query sees only its last `window` keys

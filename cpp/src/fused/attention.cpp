@@ -11,6 +11,7 @@
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
 #include "fused/composed_attention.h"
+#include "ops/philox_key.h"
 #include "ops/rows.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
@@ -248,10 +249,15 @@ Tensor run_forward(const PackedHeads& heads, const AttentionOptions& options,
     return out;
 }
 
-PhiloxKey dropout_key(const AttentionOptions& options) {
+PhiloxKey dropout_key(const AttentionOptions& options, std::int64_t heads,
+                      const Sequences& sequences) {
     if (options.dropout_probability == 0) return {};
-    const GeneratorState drawn = default_generator().take();
-    return {drawn.seed, drawn.step, drawn.ordinal, drawn.row_offset};
+    TEMPRA_CHECK(
+        ShapeError, heads <= kDropoutHeads && sequences.longest_k <= kDropoutKeys,
+        "attention: dropout_probability {} with {} heads and sequences of {} keys; dropout "
+        "has numbers for {} heads and {} keys",
+        options.dropout_probability, heads, sequences.longest_k, kDropoutHeads, kDropoutKeys);
+    return take_key(default_generator(), sequences.offsets_q.device());
 }
 
 }  // namespace
@@ -277,7 +283,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
     }
     check_heads(q, k, v);
     const Sequences sequences = sequences_of(given, q, k.size(0));
-    const PhiloxKey key = dropout_key(given);
+    const PhiloxKey key = dropout_key(given, q.size(1), sequences);
     if (is_composed()) {
         return composed_attention(q, k, v, given, sequences.offsets_q, sequences.offsets_k);
     }
@@ -306,7 +312,7 @@ Tensor attention_qkv(const Tensor& qkv, std::int64_t heads, std::int64_t kv_head
                  "attention_qkv: qkv has shape {}; needs [tokens, ({} + 2 * {}) * {}]", qkv.sizes(),
                  heads, kv_heads, head_dim);
     const Sequences sequences = sequences_of(options, qkv, qkv.size(0));
-    const PhiloxKey key = dropout_key(options);
+    const PhiloxKey key = dropout_key(options, heads, sequences);
     const Shape sizes{qkv.size(0), heads * head_dim};
     if (is_composed()) {
         const PackedHeads parts = unpack(qkv, heads, kv_heads, head_dim);

@@ -183,7 +183,8 @@ CudaTraffic cuda_traffic() {
     const CudaTrafficCounts& counts = cuda_traffic_counts();
     return {counts.waits,          counts.held_back,
             counts.copies_to_host, counts.copies_to_device,
-            counts.bytes_to_host,  counts.bytes_to_device};
+            counts.bytes_to_host,  counts.bytes_to_device,
+            counts.captures,       counts.graph_launches};
 }
 
 }  // namespace tempra

@@ -60,6 +60,7 @@ class CudaStream {
 struct CudaTrafficCounts {
     std::atomic<std::int64_t> waits{0}, held_back{0}, copies_to_host{0}, copies_to_device{0};
     std::atomic<std::int64_t> bytes_to_host{0}, bytes_to_device{0};
+    std::atomic<std::int64_t> captures{0}, graph_launches{0};
 };
 [[nodiscard]] CudaTrafficCounts& cuda_traffic_counts();
 

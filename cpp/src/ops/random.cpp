@@ -7,6 +7,7 @@
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
 #include "ops/in_place.h"
+#include "ops/philox_key.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/layout.h"
 
@@ -14,10 +15,8 @@ namespace tempra {
 
 namespace {
 
-PhiloxKey take_key(Generator* generator) {
-    Generator& source = generator != nullptr ? *generator : default_generator();
-    const GeneratorState state = source.take();
-    return {state.seed, state.step, state.ordinal, state.row_offset};
+PhiloxKey take_key(Generator* generator, Device device) {
+    return take_key(generator != nullptr ? *generator : default_generator(), device);
 }
 
 void fill(const char* operation, const Tensor& tensor, RandomDistribution distribution, double a,
@@ -26,7 +25,7 @@ void fill(const char* operation, const Tensor& tensor, RandomDistribution distri
                  "{}: dtype {} given; needs a floating-point dtype", operation, tensor.dtype());
     TEMPRA_CHECK(ConfigError, std::isfinite(a) && std::isfinite(b),
                  "{}: parameters {} and {} given; they must be finite", operation, a, b);
-    const PhiloxKey key = take_key(generator);
+    const PhiloxKey key = take_key(generator, tensor.device());
     launch(operation, tensor, &KernelTable::random_fill, distribution, a, b, key, tensor.view());
 }
 
@@ -95,6 +94,23 @@ void Generator::set_row_offset(std::uint32_t row_offset) {
     state_.row_offset = row_offset;
 }
 
+void Generator::read_step_from(const Tensor& step) {
+    TEMPRA_CHECK(DtypeError, !step.defined() || step.dtype() == DType::i32,
+                 "generator: the step is to be read from {}; needs i32", step.dtype());
+    TEMPRA_CHECK(ShapeError, !step.defined() || step.numel() == 1,
+                 "generator: the step is to be read from a tensor {}; needs one number",
+                 step.sizes());
+    TEMPRA_CHECK(DeviceError, !step.defined() || step.device().type == DeviceType::cuda,
+                 "generator: the step is to be read from {}; needs a CUDA device", step.device());
+    const std::lock_guard lock(mutex_);
+    step_on_device_ = step;
+}
+
+Tensor Generator::step_on_device() const {
+    const std::lock_guard lock(mutex_);
+    return step_on_device_;
+}
+
 GeneratorState Generator::take() {
     const std::lock_guard lock(mutex_);
     const GeneratorState current = state_;
@@ -103,6 +119,16 @@ GeneratorState Generator::take() {
                  "generator: more than 2^32 random operations in step {}; call set_step",
                  state_.step);
     return current;
+}
+
+PhiloxKey take_key(Generator& generator, Device device) {
+    const GeneratorState state = generator.take();
+    PhiloxKey key{state.seed, state.step, state.ordinal, state.row_offset};
+    const Tensor step = generator.step_on_device();
+    if (step.defined() && step.device() == device) {
+        key.step_on_device = step.data_as<const std::uint32_t>();
+    }
+    return key;
 }
 
 Generator& default_generator() {
@@ -153,8 +179,8 @@ Tensor categorical(const Tensor& logits, Generator* generator) {
     sizes.erase(sizes.dimensions() - 1);
     const Tensor result = empty(sizes, DType::i64, logits.device());
     const Tensor rows = reshape(contiguous(cast(logits, dtype)), {sizes.numel(), logits.size(-1)});
-    launch("categorical", rows, &KernelTable::categorical, rows.view(), take_key(generator),
-           reshape(result, {sizes.numel()}).view());
+    launch("categorical", rows, &KernelTable::categorical, rows.view(),
+           take_key(generator, logits.device()), reshape(result, {sizes.numel()}).view());
     return result;
 }
 
@@ -164,7 +190,7 @@ Tensor dropout(const Tensor& x, double probability, Generator* generator) {
     TEMPRA_CHECK(DtypeError, is_floating(x.dtype()),
                  "dropout: dtype {} given; needs a floating-point dtype", x.dtype());
     // The ordinal is taken in any case: switching dropout off does not move later draws.
-    const PhiloxKey key = take_key(generator);
+    const PhiloxKey key = take_key(generator, x.device());
     return probability == 0 ? x : masked(x, probability, key);
 }
 

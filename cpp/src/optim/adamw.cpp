@@ -84,6 +84,11 @@ AdamW::AdamW(std::shared_ptr<ParameterArena> arena, const std::vector<AdamWOptio
 AdamW::~AdamW() = default;
 
 void AdamW::step(double learning_rate, double gradient_scale, double max_gradient_norm) {
+    begin_step(learning_rate, gradient_scale, max_gradient_norm);
+    run_step();
+}
+
+void AdamW::begin_step(double learning_rate, double gradient_scale, double max_gradient_norm) {
     TEMPRA_CHECK(ConfigError, std::isfinite(learning_rate) && learning_rate >= 0,
                  "adamw: learning_rate {} given; needs a finite number, 0 or more", learning_rate);
     TEMPRA_CHECK(ConfigError, std::isfinite(gradient_scale),
@@ -93,13 +98,18 @@ void AdamW::step(double learning_rate, double gradient_scale, double max_gradien
                  max_gradient_norm);
     State& state = *state_;
     state.arena->check_parameters();
-    const Tensor& data = state.arena->data();
-    const std::int64_t count = state.segments.size();
     StepScalars& given = state.scalars.host()[0];
     given.learning_rate = static_cast<float>(learning_rate);
     given.gradient_scale = static_cast<float>(gradient_scale);
     given.max_gradient_norm = static_cast<float>(max_gradient_norm);
     state.scalars.write(&given.learning_rate, 3);
+    state.arena->mark_written(state.frozen, state.arena->low_precision_copy().defined());
+}
+
+void AdamW::run_step() {
+    State& state = *state_;
+    const Tensor& data = state.arena->data();
+    const std::int64_t count = state.segments.size();
     const auto* gradients = state.arena->gradients().data_as<const float>();
     const ArenaSegment* segments = state.segments.data();
     double* sum_of_squares = state.sum_of_squares.data();
@@ -122,7 +132,6 @@ void AdamW::step(double learning_rate, double gradient_scale, double max_gradien
     arguments.groups = state.groups.data();
     arguments.scalars = scalars;
     launch("adamw", data, &KernelTable::adamw, arguments);
-    state.arena->mark_written(state.frozen, copy.defined());
 }
 
 void AdamW::scale_losses() {

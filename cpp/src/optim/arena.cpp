@@ -86,9 +86,12 @@ void ParameterArena::zero_gradients() {
 
 void ParameterArena::refresh_low_precision_copy() {
     if (!low_precision_copy_.defined()) return;
-    copy_(low_precision_copy_, data_);
-    for (Tensor& parameter : parameters_) {
-        autograd_record(parameter).low_precision_version = parameter.version();
+    const GradModeGuard off(false);
+    for (const Tensor& parameter : parameters_) {
+        AutogradRecord& record = autograd_record(parameter);
+        if (record.low_precision_version == parameter.version()) continue;
+        copy_(record.low_precision, parameter);
+        record.low_precision_version = parameter.version();
     }
 }
 

@@ -73,7 +73,7 @@ typedef struct TempraCudaDeviceInfo {
 typedef struct TempraCudaMemory {
     int64_t size;
     int64_t bytes_requested; /* asked for by holders, now */
-    int64_t bytes_in_use;    /* the same, rounded up to size classes */
+    int64_t bytes_in_use;    /* the same, rounded up to size classes, and what graphs work in */
     int64_t peak_bytes_in_use;
     int64_t bytes_reserved; /* taken from the driver: in use, cached or pending */
     int64_t peak_bytes_reserved;

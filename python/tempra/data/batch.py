@@ -19,6 +19,8 @@ class Batch:
 
     tokens, labels, positions: [tokens]; offsets: [sequences + 1], where each sequence begins and
     the last one ends. A label of -100 is not trained on; `valid_tokens` counts all other labels.
+    `longest`: no sequence is longer; 0 where nobody has said. `padding` tokens lie behind the last
+    sequence (see `padded`).
     """
 
     tokens: Int32Array
@@ -26,6 +28,8 @@ class Batch:
     offsets: Int32Array
     positions: Int32Array
     valid_tokens: int
+    longest: int
+    padding: int
 
     def __init__(
         self,
@@ -34,6 +38,8 @@ class Batch:
         offsets: Int32Array,
         positions: Int32Array,
         valid_tokens: int,
+        longest: int = 0,
+        padding: int = 0,
     ) -> None:
         # A frozen dataclass sets its fields in twice this time, which small batches notice.
         fields = self.__dict__
@@ -42,6 +48,38 @@ class Batch:
         fields["offsets"] = offsets
         fields["positions"] = positions
         fields["valid_tokens"] = valid_tokens
+        fields["longest"] = longest
+        fields["padding"] = padding
+
+    @property
+    def even(self) -> bool:
+        """All sequences are equally long and no token is in none of them."""
+        lengths = np.diff(self.offsets)
+        return self.padding == 0 and bool((lengths == lengths.max(initial=0)).all())
+
+
+def padded(batch: Batch, *, tokens: int = 0, sequences: int = 0, longest: int = 0) -> Batch:
+    """Return the batch with at least so many tokens and sequences, and `longest` as it is given.
+
+    Tokens that are added belong to no sequence and are not trained on; sequences that are added are
+    empty. Only models on a CUDA device take such batches: there a shape that stays the same is
+    worth more than the few numbers it costs, and no result depends on them.
+    """
+    more = max(tokens - batch.tokens.size, 0)
+    empty = max(sequences + 1 - batch.offsets.size, 0)
+
+    def extended(array: Int32Array, count: int, value: int) -> Int32Array:
+        return np.append(array, np.full(count, value, np.int32)) if count else array
+
+    return Batch(
+        tokens=extended(batch.tokens, more, 0),
+        labels=extended(batch.labels, more, IGNORED_LABEL),
+        offsets=extended(batch.offsets, empty, int(batch.offsets[-1])),
+        positions=extended(batch.positions, more, 0),
+        valid_tokens=batch.valid_tokens,
+        longest=longest or batch.longest,
+        padding=batch.padding + more,
+    )
 
 
 class FixedRows:
@@ -72,4 +110,5 @@ class FixedRows:
             offsets=self._offsets[: rows + 1],
             positions=self._positions[: rows * self.block],
             valid_tokens=valid_tokens,
+            longest=self.block,
         )

@@ -31,28 +31,43 @@ from tempra.nn import (
 )
 from tempra.nn.init import normal_
 
+IntArray = np.ndarray[Any, np.dtype[np.int32]]
+
 
 class TokenBatch(Protocol):
-    """What a loss needs of a batch: int32 arrays, labels -100 where nothing is learned."""
+    """What a loss needs of a batch: int32 arrays, labels -100 where nothing is learned.
+
+    On a CUDA device they may be tensors that lie there already.
+    """
 
     @property
-    def tokens(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+    def tokens(self) -> IntArray | Tensor:
         """[tokens]."""
         ...
 
     @property
-    def labels(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+    def labels(self) -> IntArray | Tensor:
         """[tokens]."""
         ...
 
     @property
-    def offsets(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+    def offsets(self) -> IntArray | Tensor:
         """[sequences + 1]."""
         ...
 
     @property
-    def positions(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+    def positions(self) -> IntArray | Tensor:
         """[tokens]."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """No sequence is longer; 0: to be found in the offsets."""
+        ...
+
+    @property
+    def even(self) -> bool:
+        """All sequences are equally long and no token is in none of them."""
         ...
 
 
@@ -254,14 +269,12 @@ class Transformer(Module):
         as much as the output projection's gradient takes.
         """
         device = self.device
-        lengths = np.diff(batch.offsets)
-        longest = int(lengths.max(initial=0))
         hidden = self.hidden(
             _on_device(batch.tokens, device),
             _on_device(batch.offsets, device),
             _on_device(batch.positions, device),
-            longest=longest,
-            even=bool((lengths == longest).all()),
+            longest=0 if device == "cpu" else _longest(batch),
+            even=device != "cpu" and batch.even,
         )
         return _core.linear_cross_entropy(
             hidden,
@@ -292,8 +305,14 @@ class Transformer(Module):
         return hugging_face.tensors_from_hugging_face(self.config, tensors)
 
 
-def _on_device(array: np.ndarray[Any, np.dtype[np.int32]], device: str) -> Tensor:
+def _longest(batch: TokenBatch) -> int:
+    return batch.longest or int(np.diff(np.asarray(batch.offsets)).max(initial=0))
+
+
+def _on_device(array: IntArray | Tensor, device: str) -> Tensor:
     """Return the array where the model is; a copy to a device does not wait for it."""
+    if isinstance(array, Tensor):
+        return array
     tensor = _core.from_numpy(array)
     return tensor if device == "cpu" else tensor.to(device)
 

@@ -84,6 +84,24 @@ class AdamW:
             max_gradient_norm=max_gradient_norm,
         )
 
+    def begin_step(
+        self, *, learning_rate: float, gradient_scale: float, max_gradient_norm: float
+    ) -> None:
+        """Leave the numbers of a step where the device reads them: the host's half of `step`."""
+        self._update.begin_step(
+            learning_rate=learning_rate,
+            gradient_scale=gradient_scale,
+            max_gradient_norm=max_gradient_norm,
+        )
+
+    def run_step(self) -> None:
+        """Scale, clip and apply by the numbers that lie there: the half that a graph can hold."""
+        self._update.run_step()
+
+    def refresh_copy(self) -> None:
+        """Bring the bf16 or fp16 weights up to date, where others wrote parameters meanwhile."""
+        self.arena.refresh_low_precision_copy()
+
     def reset(self) -> None:
         """Forget the moments and the steps that corrected their bias, not what was skipped."""
         with no_grad():

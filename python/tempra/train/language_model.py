@@ -281,6 +281,7 @@ def trainer_settings(config: LlmTrainingConfig) -> TrainerSettings:
         keep_best=config.checkpoint.keep_best,
         asynchronous_checkpoints=config.checkpoint.asynchronous,
         non_finite_limit=config.train.non_finite_limit,
+        cuda_graph=config.train.cuda_graph,
     )
 
 

@@ -133,6 +133,8 @@ def describe_machine_use(config: LlmTrainingConfig) -> list[str]:
     if config.train.device != "cpu":
         device = device_of(config)
         place = f"{config.train.device}, {device.name}" if device else config.train.device
+        if config.train.cuda_graph:
+            place += "; steps are launched as CUDA graphs"
     return [
         f"device      {place}",
         f"numbers     matrix products and attention {products}; norms, softmax and loss fp32; "

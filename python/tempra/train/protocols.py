@@ -117,6 +117,29 @@ class Optimizer(Protocol):
         ...
 
 
+@runtime_checkable
+class CapturableUpdate(Protocol):
+    """A step of an optimizer in two halves: the host's, and one that a CUDA graph can hold."""
+
+    def begin_step(
+        self, *, learning_rate: float, gradient_scale: float, max_gradient_norm: float
+    ) -> None:
+        """Leave the numbers of a step where the device reads them."""
+        ...
+
+    def run_step(self) -> None:
+        """Apply the gradients by the numbers that lie there."""
+        ...
+
+    def refresh_copy(self) -> None:
+        """Bring copies of the parameters up to date, where others wrote these meanwhile."""
+        ...
+
+
+class CapturableOptimizer(Optimizer, CapturableUpdate, Protocol):
+    """An optimizer whose steps can be launched as graphs."""
+
+
 class BatchSource(Protocol):
     """Batches as a pure function of their index, so that a cursor is one integer."""
 

@@ -31,6 +31,7 @@ CHANGEABLE = frozenset(
     {
         "train.steps",
         "train.device",
+        "train.cuda_graph",
         "train.threads",
         "train.non_finite_limit",
         "schedule.decay_steps",

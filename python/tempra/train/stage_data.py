@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tempra._core import ConfigError
+from tempra.data.batch import Batch, padded
 from tempra.data.batch_source import DataLoader, check_length, validation_batches
 from tempra.data.document_batches import document_batches
 from tempra.data.mixture import Mixture
@@ -21,7 +22,11 @@ _SEEDS_OF_A_STAGE = 1_000_003
 
 
 class StageBatches(DataLoader):
-    """The training batches of a stage; `names` are those of its sources, if it has several."""
+    """The training batches of a stage; `names` are those of its sources, if it has several.
+
+    For a device all have as many tokens: kernels are then chosen once, and for the same shapes with
+    and without a graph of the step.
+    """
 
     def __init__(self, config: LlmTrainingConfig, text: StageText, *, stage: int = 0) -> None:
         sources = text.sources
@@ -50,6 +55,15 @@ class StageBatches(DataLoader):
             order=options[0].order,
             overlong=options[0].overlong,
         )
+        on_device = config.train.device != "cpu"
+        self._padded_tokens = self.batch_size * self.block if on_device else 0
+
+    def batch(self, index: int) -> Batch:
+        """Batch number `index`, counted from 0 through all epochs."""
+        batch = super().batch(index)
+        if not self._padded_tokens:
+            return batch
+        return padded(batch, tokens=self._padded_tokens, longest=self.block)
 
     def part(self, number: int) -> tuple[TokenizedDataset, RowOptions]:
         """Return the data of one source, and how it is read."""

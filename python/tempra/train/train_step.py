@@ -56,7 +56,7 @@ def train_step(
             generator.set_step(first_batch + offset)
             losses.append(objective.step(batch, update))
     else:
-        optimizer = _only(optimizers)
+        optimizer = only_optimizer(optimizers)
         optimizer.zero_gradients()
         scale, unit = loss_scale(optimizer, int(batches[0].tokens.size))
         for offset, batch in enumerate(batches):
@@ -73,8 +73,13 @@ def train_step(
         learning_rate=learning_rate,
         totals=[loss.total for loss in losses],
         terms=sum(loss.terms for loss in losses),
-        tokens=sum(int(batch.tokens.size) for batch in batches),
+        tokens=count_tokens(batches),
     )
+
+
+def count_tokens(batches: Sequence[Batch]) -> int:
+    """Return how many tokens the batches have, padding left out."""
+    return sum(int(batch.tokens.size) - batch.padding for batch in batches)
 
 
 def loss_scale(optimizer: Optimizer, terms: int) -> tuple[Tensor | None, float]:
@@ -126,7 +131,8 @@ class _Update:
         )
 
 
-def _only(optimizers: Mapping[str, Optimizer]) -> Optimizer:
+def only_optimizer(optimizers: Mapping[str, Optimizer]) -> Optimizer:
+    """Return the one optimizer that a loss without phases needs; else TrainError."""
     if len(optimizers) != 1:
         raise TrainError(
             f"objective: a loss without phases needs one optimizer, there are {len(optimizers)}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tempra.train.callbacks import Callback, CallbackList, RunView
+from tempra.train.captured_step import CapturedStep
 from tempra.train.errors import TrainError
 from tempra.train.evaluation import Evaluation
 from tempra.train.non_finite import stop_if_not_finite
@@ -54,6 +55,7 @@ class Trainer:
         self.view = RunView(state, self.run.steps, run_folder.path if run_folder else None)
         self.view.record = lambda record: self._record([record])
         self.log = StepLog(state.optimizers)
+        self._run_step = CapturedStep() if self.settings.cuda_graph else train_step
         self._saved_step = run_folder.resumed_step if run_folder else None
         self._in_stage = False
         # An epoch that a resumed run enters in the middle has begun before.
@@ -119,7 +121,7 @@ class Trainer:
             self._in_epoch = True
             self.callbacks.on_epoch_begin(self.view)
         self.callbacks.on_batch_begin(self.view)
-        result = train_step(
+        result = self._run_step(
             state.objective,
             state.optimizers,
             [source.batch(index) for index in range(first, first + count)],

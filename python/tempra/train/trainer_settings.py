@@ -26,6 +26,7 @@ class TrainerSettings:
     keep_best: bool = True
     asynchronous_checkpoints: bool = False
     non_finite_limit: int = 10
+    cuda_graph: bool = False  # of all stages or none: see `CapturedStep`
 
 
 class Evaluator(Protocol):

@@ -41,6 +41,11 @@ class AdamW {
     // precision copy is refreshed. Gradients are left as they are. Error when a parameter has moved
     // to a later arena.
     void step(double learning_rate, double gradient_scale = 1, double max_gradient_norm = 0);
+    // The two halves of a step, so that a captured graph can have the second: the host's, which
+    // leaves the numbers where kernels read them and counts as a write to the parameters; and the
+    // device's, which takes whatever numbers lie there when it runs.
+    void begin_step(double learning_rate, double gradient_scale = 1, double max_gradient_norm = 0);
+    void run_step();
 
     // From now on gradients are those of the loss times `loss_scale()`, which starts at 65,536. A
     // step divides by it, halves it (not below 1) where gradients are not finite, and doubles it

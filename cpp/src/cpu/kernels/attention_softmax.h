@@ -97,7 +97,7 @@ inline DropoutPosition dropout_position(const AttentionProblem& problem,
                                         const AttentionSequence& sequence, std::int64_t head) {
     return {problem.dropout_key,
             problem.dropout_key.row_offset + static_cast<std::uint32_t>(sequence.query_begin),
-            static_cast<std::uint64_t>(head) * static_cast<std::uint64_t>(problem.max_keys),
+            static_cast<std::uint64_t>(head) * static_cast<std::uint64_t>(kDropoutKeys),
             philox_drop_threshold(problem.dropout_probability)};
 }
 
