@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tempra import _core
 from tempra._core import Tensor
-from tempra.data import Batch
 from tempra.models import Transformer, TransformerConfig
 from tempra.optim.adamw import AdamW
 
@@ -35,13 +36,13 @@ class TempraTrainer:
     def run(self, tokens: TokenArray, labels: TokenArray) -> Tensor:
         """Do the same without waiting; return the summed loss."""
         rows, block = tokens.shape
-        batch = Batch(
+        batch = SimpleNamespace(
             tokens=tokens.reshape(-1),
             labels=labels.reshape(-1),
             offsets=np.arange(rows + 1, dtype=np.int32) * np.int32(block),
             positions=np.tile(np.arange(block, dtype=np.int32), rows),
-            valid_tokens=tokens.size,
             longest=block,
+            even=True,
         )
         self.optimizer.zero_gradients()
         loss = self.model.loss(batch, deferred=True)

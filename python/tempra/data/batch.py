@@ -53,9 +53,10 @@ class Batch:
 
     @property
     def even(self) -> bool:
-        """All sequences are equally long and no token is in none of them."""
+        """All sequences are as long as the longest may be and no token is in none of them."""
         lengths = np.diff(self.offsets)
-        return self.padding == 0 and bool((lengths == lengths.max(initial=0)).all())
+        longest = self.longest or lengths.max(initial=0)
+        return self.padding == 0 and bool((lengths == longest).all())
 
 
 def padded(batch: Batch, *, tokens: int = 0, sequences: int = 0, longest: int = 0) -> Batch:

@@ -67,7 +67,7 @@ class TokenBatch(Protocol):
 
     @property
     def even(self) -> bool:
-        """All sequences are equally long and no token is in none of them."""
+        """All sequences are as long as the longest may be and no token is in none of them."""
         ...
 
 
