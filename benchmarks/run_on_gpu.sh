@@ -130,11 +130,11 @@ timeout 75 "$timings" "$library" 16 > "$results/kernels.jsonl" || status=$?
 grep '"attention ' "$results/kernels.jsonl" || true
 tail -n 1 "$results/kernels.jsonl"
 if ((${#python_core[@]})); then
-    timeout 60 python3 benchmarks/gpu_step.py --sequences 16 > "$results/step.jsonl" \
+    timeout 90 python3 benchmarks/gpu_step.py --sequences 16 > "$results/step.jsonl" \
         2> "$results/step.log" || { tail -n 5 "$results/step.log"; status=1; }
     cat "$results/step.jsonl"
     echo "and with attention by our own kernels:"
-    TEMPRA_CUDA_ATTENTION=own timeout 60 python3 benchmarks/gpu_step.py --sequences 16 \
+    TEMPRA_CUDA_ATTENTION=own timeout 90 python3 benchmarks/gpu_step.py --sequences 16 \
         > "$results/step-own.jsonl" 2> "$results/step-own.log" ||
         { tail -n 5 "$results/step-own.log"; status=1; }
     cat "$results/step-own.jsonl"
