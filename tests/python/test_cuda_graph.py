@@ -14,7 +14,7 @@ from tempra.data import Batch
 from tempra.data.batch import padded
 from tempra.train.captured_step import CapturedStep
 from tempra.train.objective import DeferredAutoregressiveObjective, Loss
-from tempra.train.train_step import train_step
+from tempra.train.train_step import StepResult, train_step
 
 pytestmark = pytest.mark.any_cuda
 
@@ -127,13 +127,61 @@ def test_more_sequences_than_there_is_room_for() -> None:
     )
 
 
+def without_labels(b: Batch) -> Batch:
+    empty = np.full_like(b.labels, -100)
+    return Batch(b.tokens, empty, b.offsets, b.positions, 0, b.longest, b.padding)
+
+
+def window_batch(rows: int) -> Batch:
+    tokens = np.arange(rows * CONTEXT, dtype=np.int32)
+    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(CONTEXT)
+    return Batch(tokens, tokens, offsets, tokens % np.int32(CONTEXT), tokens.size, CONTEXT)
+
+
+def test_rows_of_full_length_stay_even(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention has kernels for them; empty rows added would make it take other ones."""
+    seen: list[Batch] = []
+
+    def spy(*arguments: Any, **named: Any) -> StepResult:
+        seen.extend(arguments[2])
+        return train_step(*arguments, **named)
+
+    monkeypatch.setattr("tempra.train.captured_step.train_step", spy)
+    run = Run(small_model("gpt2", "f32", "cuda"), CapturedStep())
+    for batch in (*device_batches(1), window_batch(4), window_batch(2)):
+        run.step(batch)
+    assert [batch.even for batch in seen] == [False, True, True]
+
+
+def test_a_first_step_without_labels_is_not_what_is_repeated() -> None:
+    """It has no backward pass, in which kernels are chosen; so the next step is run as it is."""
+    batch = device_batches(1)[0]
+    unlabelled = without_labels(batch)
+    run = Run(small_model("gpt2", "f32", "cuda"), CapturedStep())
+    captures = []
+    for each in (unlabelled, batch, batch):
+        run.step(each)
+        captures.append(cuda.traffic()["captures"])
+    assert captures[1] == captures[0]
+    assert captures[2] == captures[0] + 2
+
+
+def test_another_model_is_recorded_anew() -> None:
+    step, batch = CapturedStep(), device_batches(1)[0]
+    tempra.manual_seed(7)
+    first, second = (Run(small_model("gpt2", "f32", "cuda"), step) for _ in range(2))
+    for _ in range(3):
+        first.step(batch)
+    before = second.bits()
+    second.step(batch)
+    assert second.bits() != before
+
+
 def test_batches_without_a_label() -> None:
     """One micro-batch of nothing to learn adds nothing; a whole step of them is no update."""
     batches = device_batches(8)
     for number in (3, 6, 7):
-        empty = np.full_like(batches[number].labels, -100)
-        b = batches[number]
-        batches[number] = Batch(b.tokens, empty, b.offsets, b.positions, 0, b.longest, b.padding)
+        batches[number] = without_labels(batches[number])
     plain, _ = compared(
         lambda: small_model("llama", "bf16", "cuda", dropout=0.1), batches, per_step=2
     )

@@ -97,7 +97,7 @@ def _report(error: Exception) -> int:
     message = " ".join(str(error).split())
     if isinstance(error, MemoryError):
         message = message or "out of memory"
-    elif isinstance(error, OSError) and error.filename is not None:
+    elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes, os.PathLike)):
         message = f"{os.fsdecode(error.filename)}: {error.strerror}"
     elif not isinstance(error, (TempraError, OSError)):
         message = f"internal error: {type(error).__name__}: {message}; --debug shows where"

@@ -99,7 +99,7 @@ class StepGraphs:
         device: str,
     ) -> None:
         self.shape = shape
-        self._optimizer, self._generator = optimizer, generator
+        self._objective, self._optimizer, self._generator = objective, optimizer, generator
         self._buffer = BatchBuffer(shape, device)
         generator.set_step(0)
         generator.read_step_from(self._buffer.random_step)
@@ -113,6 +113,10 @@ class StepGraphs:
         self._draws = generator.state()["ordinal"]
         with cuda.capture(device) as self._update:
             optimizer.run_step()
+
+    def are_of(self, objective: Objective, optimizer: CapturableOptimizer) -> bool:
+        """Return whether these are what was recorded."""
+        return self._objective is objective and self._optimizer is optimizer
 
     def run(
         self,
@@ -150,13 +154,14 @@ class CapturedStep:
 
     So a single batch of another shape, like the last one of an epoch, costs no recording. What is
     recorded is repeated as it is: a callback that changes which kernels a step runs, by freezing
-    parameters or exchanging modules, is not seen. Weights and optimizer state may be written.
+    parameters or exchanging modules, is not seen, nor is what a loss of your own computes on the
+    host or draws from another generator. Weights and optimizer state may be written.
     """
 
     def __init__(self) -> None:
         self._graphs: StepGraphs | None = None
         self._ran: BatchShape | None = None  # the shape of the last step
-        self._sequences = 0
+        self._rooms: dict[tuple[int, int], int] = {}
 
     def __call__(
         self,
@@ -171,13 +176,16 @@ class CapturedStep:
     ) -> StepResult:
         """Run one step; ConfigError where something in it cannot be captured."""
         loss, optimizer, device = _capturable(objective, optimizers)
-        self._make_room(batches)
-        batches = [padded(batch, sequences=self._sequences) for batch in batches]
+        batches = self._with_room(batches)
         shapes = {_shape_of(batch) for batch in batches}
         shape = shapes.pop() if len(shapes) == 1 else None
+        if self._graphs is not None and not self._graphs.are_of(loss, optimizer):
+            self._graphs = self._ran = None
         if shape is not None and shape == self._ran and not self._has_graphs_of(shape):
             self._record(shape, loss, optimizer, generator, device)
-        self._ran = shape
+        # Without a label there is no backward pass, and what a recording needs was not run.
+        learned = any(batch.valid_tokens > 0 for batch in batches)
+        self._ran = shape if learned or shape == self._ran else None
         if self._graphs is not None and self._has_graphs_of(shape):
             return self._graphs.run(
                 batches,
@@ -198,18 +206,30 @@ class CapturedStep:
     def _has_graphs_of(self, shape: BatchShape | None) -> bool:
         return self._graphs is not None and self._graphs.shape == shape
 
-    def _make_room(self, batches: Sequence[Batch]) -> None:
-        """Choose how many sequences batches are padded to: more than any has had.
+    def _with_room(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Pad batches to a number of sequences that stays the same, except those that are even.
 
-        Where all are of full length their number does not vary. Else there is room for twice as
-        many as were seen, so that later batches seldom need another recording.
+        There is room for twice as many as were seen in batches of so many tokens, so that later
+        ones seldom need another recording. Even batches vary in nothing, and stay as they
+        are: attention has kernels for them.
         """
-        most = max(batch.offsets.size - 1 for batch in batches)
-        if most > self._sequences:
-            full = all(
-                (batch.offsets.size - 1) * _longest(batch) == batch.tokens.size for batch in batches
+        result = []
+        for batch in batches:
+            if batch.even:
+                result.append(batch)
+                continue
+            kind = (batch.tokens.size, _longest(batch))
+            most = max(
+                other.offsets.size - 1
+                for other in batches
+                if (other.tokens.size, _longest(other)) == kind
             )
-            self._sequences = most if full else 1 << (2 * most - 1).bit_length()
+            if most > self._rooms.get(kind, 0):
+                if kind in self._rooms:
+                    self._graphs = None  # nothing will fit them any more
+                self._rooms[kind] = 1 << (2 * most - 1).bit_length()
+            result.append(padded(batch, sequences=self._rooms[kind]))
+        return result
 
     def _record(
         self,
