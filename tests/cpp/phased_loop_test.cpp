@@ -53,13 +53,25 @@ TEST_F(PhasedLoopTest, PhasesFollowOneAnother) {
     }
 }
 
-// Inside a phase of several parts kernels run on their thread alone; one of one part has them all.
+// Inside a phase of several parts kernels run on their thread alone, whichever thread it is; one of
+// one part has them all.
 TEST_F(PhasedLoopTest, OnePartMayRunLoopsOfItsOwn) {
-    std::vector<int> threads(3, 0);
-    loop_.run(Parts{2, 1, 2}, [&](std::int64_t phase, std::int64_t part) {
-        if (part == 0) threads[static_cast<size_t>(phase)] = num_threads();
-    });
-    EXPECT_EQ(threads, (std::vector<int>{1, 3, 1}));
+    for (int round = 0; round < 20; ++round) {
+        std::vector<int> of_parts(3, 0);
+        int alone = 0;
+        std::atomic<int> begun{0};
+        loop_.run(Parts{3, 1}, [&](std::int64_t phase, std::int64_t part) {
+            if (phase == 1) {
+                alone = num_threads();
+                return;
+            }
+            ++begun;  // so that each thread has a part
+            while (begun < 3) std::this_thread::yield();
+            of_parts[static_cast<size_t>(part)] = num_threads();
+        });
+        EXPECT_EQ(of_parts, (std::vector<int>{1, 1, 1}));
+        EXPECT_EQ(alone, 3);
+    }
 }
 
 TEST_F(PhasedLoopTest, ThreadsKeepTheirParts) {

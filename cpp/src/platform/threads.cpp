@@ -45,6 +45,9 @@ class InsideLoop {
     bool before_;
 };
 
+// A worker of the pool runs nothing but loops' chunks.
+bool runs_a_loop() { return inside_loop || platform::worker_number() != 0; }
+
 int count_usable_cpus() {
     int cpus = static_cast<int>(std::thread::hardware_concurrency());
 #if defined(__linux__)
@@ -143,7 +146,7 @@ void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, vo
     if (count <= 0) return;
     if (grain < 1) grain = 1;
     LoopJob job{body, context, count, grain, (count - 1) / grain + 1, 1};
-    if (job.chunks == 1 || inside_loop) return run_inline(job);
+    if (job.chunks == 1 || runs_a_loop()) return run_inline(job);
 
     const InstalledExecutor* installed = installed_executor.load(std::memory_order_acquire);
     const Executor* executor =
@@ -165,7 +168,7 @@ void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, vo
 }
 
 int num_threads() {
-    if (inside_loop) return 1;
+    if (runs_a_loop()) return 1;
     const InstalledExecutor* installed = installed_executor.load(std::memory_order_acquire);
     if (installed != nullptr && installed->executor.run != nullptr) {
         return installed->executor.concurrency;
