@@ -78,14 +78,45 @@ def test_what_was_written_in_place_before_its_use_is_kept() -> None:
     np.testing.assert_allclose(weight.grad.numpy(), 2.0 * ROWS)
 
 
-def test_a_branch_walked_earlier_does_not_take_the_input_away() -> None:
+@pytest.mark.parametrize("kind", ["gelu_tanh", "swiglu_packed"])
+def test_a_branch_walked_earlier_does_not_take_the_input_away(kind: str) -> None:
     x = parameter(15, ROWS, WIDTH)
     first, second = parameter(16, WIDTH, HIDDEN), parameter(17, WIDTH, HIDDEN)
-    output = layer(x, "gelu_tanh")
+    output = layer(x, kind)
     one, other = _core.linear(output, first), _core.linear(output, second)
     one.sum().backward()  # releases what made `output`
     (gradient,) = tempra.grad([other.sum()], [second])
     np.testing.assert_array_equal(gradient.numpy(), first.grad.numpy())
+
+
+GATE_UP_BYTES = 4096 * 2 * HIDDEN * 4
+
+
+def packed_swiglu_gradients(keep_gate_up: bool, retain_graph: bool) -> tuple[bytes, int]:
+    """Return the gradient of x, and the most bytes that the backward pass added."""
+    x = parameter(21, 4096, 16)
+    gate_up = _core.linear(x, parameter(22, 2 * HIDDEN, 16))
+    before = gate_up.numpy().copy()
+    held = gate_up if keep_gate_up else None
+    total = _core.swiglu_packed(gate_up).sum()
+    del gate_up
+    _core.reset_peak_memory()
+    started = tempra.memory_statistics()["bytes_in_use"]
+    total.backward(retain_graph=retain_graph)
+    added = tempra.memory_statistics()["peak_bytes_in_use"] - started
+    if held is not None:
+        np.testing.assert_array_equal(held.numpy(), before)
+    assert x.grad is not None
+    return x.grad.numpy().tobytes(), added
+
+
+def test_swiglu_writes_gradients_over_gate_and_up_that_nobody_else_needs() -> None:
+    alone, added = packed_swiglu_gradients(keep_gate_up=False, retain_graph=False)
+    assert added < GATE_UP_BYTES
+    for keep, retain in ((True, False), (False, True)):
+        gradient, added = packed_swiglu_gradients(keep, retain)
+        assert gradient == alone
+        assert added > GATE_UP_BYTES
 
 
 def test_a_parameter_written_before_the_backward_pass_is_an_error() -> None:

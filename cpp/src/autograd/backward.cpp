@@ -164,7 +164,7 @@ class Walk {
         if (create_graph_) {
             inputs = node.backward_graph(gradients, needed);
         } else {
-            BackwardContext context(node, gradients, needed, targets_ == nullptr);
+            BackwardContext context(node, gradients, needed, targets_ == nullptr, !retain_graph_);
             node.backward(context);
             inputs = std::move(context.results());
         }

@@ -78,12 +78,13 @@ void PrimitiveNode::backward(BackwardContext& context) {
 }
 
 BackwardContext::BackwardContext(const Node& node, std::vector<Tensor>& grad_outputs,
-                                 std::vector<char> needed, bool into_leaves)
+                                 std::vector<char> needed, bool into_leaves, bool last_use)
     : node_(node),
       grad_outputs_(grad_outputs),
       needed_(std::move(needed)),
       results_(node.edges().size()),
-      into_leaves_(into_leaves) {}
+      into_leaves_(into_leaves),
+      last_use_(last_use) {}
 
 Tensor BackwardContext::contiguous_grad_output(int i) const {
     return gradient_contiguous(grad_outputs_[i]);

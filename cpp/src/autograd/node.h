@@ -29,7 +29,7 @@ struct Edge {
 class BackwardContext {
   public:
     BackwardContext(const Node& node, std::vector<Tensor>& grad_outputs, std::vector<char> needed,
-                    bool into_leaves);
+                    bool into_leaves, bool last_use);
 
     // Gradient of output `i`; undefined when nothing was propagated to it.
     [[nodiscard]] const Tensor& grad_output(int i = 0) const { return grad_outputs_[i]; }
@@ -46,6 +46,8 @@ class BackwardContext {
 
     // False when the caller wants gradients as values and leaves must stay as they are.
     [[nodiscard]] bool into_leaves() const { return into_leaves_; }
+    // True when the node is released after this call: it may write over what it alone has saved.
+    [[nodiscard]] bool last_use() const { return last_use_; }
     [[nodiscard]] std::vector<Tensor>& results() { return results_; }
 
   private:
@@ -54,6 +56,7 @@ class BackwardContext {
     std::vector<char> needed_;
     std::vector<Tensor> results_;
     bool into_leaves_;
+    bool last_use_;
 };
 
 class Node : public RefCounted {

@@ -303,6 +303,7 @@ struct KernelTable {
                                       const TensorView& rstd, const TensorView& grad_x,
                                       const TensorView& grad_weight) = nullptr;
     // out = silu(gate) * up; [rows, columns] each
+    // Backward: grad_gate may be gate, and grad_up up.
     KernelStatus (*swiglu)(const KernelContext&, const TensorView& gate, const TensorView& up,
                            const TensorView& out) = nullptr;
     KernelStatus (*swiglu_backward)(const KernelContext&, const TensorView& gate,

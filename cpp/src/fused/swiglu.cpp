@@ -53,14 +53,20 @@ Tensor run_packed(const Tensor& gate_up) {
     return run_forward(narrow(rows, 1, 0, n), narrow(rows, 1, n, n), sizes);
 }
 
-// Both gradients are written into one buffer, so that the product before this needs no join.
+// Both gradients are written into one buffer, so that the product before this needs no join: over
+// gate and up themselves where nobody else needs them, since no tensor of a block is larger.
 struct SwigluPackedNode : Node {
     SavedTensor gate_up;
     [[nodiscard]] const char* name() const override { return "swiglu_packed"; }
     void backward(BackwardContext& context) override {
-        const Tensor x = as_rows(gate_up.get(name()));
+        const Tensor& saved = gate_up.get(name());
+        const bool in_place = context.last_use() && TensorAccess::uniquely_owned(saved) &&
+                              saved.is_contiguous();
+        Tensor x = as_rows(saved);
         const std::int64_t n = x.size(1) / 2;
-        const Tensor grad = empty(x.sizes(), x.dtype(), x.device());
+        const Tensor grad = in_place ? x : empty(x.sizes(), x.dtype(), x.device());
+        // If the walk fails later, another one must not take the gradient for the saved tensor.
+        if (in_place) x.bump_version();
         launch(name(), x, &KernelTable::swiglu_backward, narrow(x, 1, 0, n).view(),
                narrow(x, 1, n, n).view(), as_rows(context.grad_output()).view(),
                narrow(grad, 1, 0, n).view(), narrow(grad, 1, n, n).view());
