@@ -30,7 +30,7 @@ class ParameterArena {
                             std::optional<DType> low_precision = std::nullopt);
 
     [[nodiscard]] const Tensor& data() const { return data_; }
-    [[nodiscard]] const Tensor& gradients() const { return gradients_; }
+    [[nodiscard]] Tensor gradients() const;
     // Undefined without one.
     [[nodiscard]] const Tensor& low_precision_copy() const { return low_precision_copy_; }
     [[nodiscard]] const std::vector<Segment>& segments() const { return segments_; }
@@ -39,6 +39,8 @@ class ParameterArena {
     // Raises Error when a parameter has been moved into a later arena: nothing done here would
     // reach it.
     void check_parameters() const;
+    // On the CPU nothing is written where nobody holds a gradient: the first kernel to make one
+    // writes over it, and what reads one sees zeros.
     void zero_gradients();
     // Brings the copy, if there is one, up to date with parameters that were written since.
     void refresh_low_precision_copy();
@@ -47,6 +49,8 @@ class ParameterArena {
     void mark_written(const std::vector<bool>& frozen, bool copy_is_current);
 
   private:
+    [[nodiscard]] bool gradients_are_held() const;
+
     Tensor data_, gradients_, low_precision_copy_;
     std::vector<Segment> segments_;
     std::vector<Tensor> parameters_;

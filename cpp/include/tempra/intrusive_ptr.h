@@ -17,8 +17,9 @@ class RefCounted {
     void release_reference() const noexcept {
         if (count_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
     }
-    [[nodiscard]] bool unique() const noexcept {
-        return count_.load(std::memory_order_acquire) == 1;
+    [[nodiscard]] bool unique() const noexcept { return references() == 1; }
+    [[nodiscard]] long references() const noexcept {
+        return count_.load(std::memory_order_acquire);
     }
 
   private:

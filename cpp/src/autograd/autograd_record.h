@@ -13,6 +13,9 @@ struct AutogradRecord : AutogradSlot {
     int output_index = 0;
     IntrusivePtr<Node> node;  // that made this tensor; null for a leaf
     Tensor grad;              // of a leaf
+    // `grad` is zero, but its bytes are not: they are to be written over, not added to. Nobody but
+    // the record and the arena holds them then; `Tensor::grad` fills them first.
+    bool grad_is_unwritten = false;
     // Of the arena whose bytes it is a part of; expires with that arena, and the bytes stay.
     std::weak_ptr<const void> arena;
     // bf16 or f16 copy of an f32 parameter, current while `low_precision_version` equals the
@@ -24,6 +27,9 @@ struct AutogradRecord : AutogradSlot {
 [[nodiscard]] inline bool has_autograd_record(const Tensor& tensor) {
     return TensorAccess::impl(tensor).autograd != nullptr;
 }
+
+// Fills a gradient that is zero, but not written yet.
+void write_zero_gradient(AutogradRecord& record);
 
 // The tensor's record, made at the first call.
 [[nodiscard]] inline AutogradRecord& autograd_record(const Tensor& tensor) {

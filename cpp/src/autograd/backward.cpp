@@ -129,15 +129,16 @@ class Walk {
             }
             return;
         }
-        const Tensor existing = leaf.grad();
-        if (!existing.defined()) {
+        AutogradRecord& record = autograd_record(leaf);
+        if (!record.grad.defined()) {
             // The gradient may be shared with another edge or be a broadcast view: keep a copy.
             leaf.set_grad(gradient_copy(gradient));
             return;
         }
-        launch("backward", existing, &KernelTable::accumulate, gradient.view(), existing.view());
-        Tensor written = existing;
-        written.bump_version();
+        const auto write = record.grad_is_unwritten ? &KernelTable::copy : &KernelTable::accumulate;
+        launch("backward", record.grad, write, gradient.view(), record.grad.view());
+        record.grad_is_unwritten = false;
+        record.grad.bump_version();
     }
 
     void collect_outputs(Node& node, const std::vector<Tensor>& gradients) {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 
+#include "autograd/autograd_record.h"
 #include "autograd/gradient_arithmetic.h"
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
@@ -94,21 +95,28 @@ void BackwardContext::set(int input, Tensor gradient) { results_[input] = std::m
 
 Tensor BackwardContext::gradient_buffer(int input) {
     const Edge& edge = node_.edges()[input];
+    if (edge.leaf.defined()) write_zero_gradient(autograd_record(edge.leaf));
+    return gradient_target(input).buffer;
+}
+
+GradientTarget BackwardContext::gradient_target(int input) {
+    const Edge& edge = node_.edges()[input];
     const DType dtype = edge.dtype == DType::f64 ? DType::f64 : DType::f32;
-    const Tensor existing = into_leaves_ && edge.leaf.defined() ? edge.leaf.grad() : Tensor();
-    // Kernels add to contiguous memory of their dtype; another gradient is added to afterwards.
-    const bool fits =
-        !existing.defined() || (existing.dtype() == dtype && existing.is_contiguous());
-    if (into_leaves_ && edge.leaf.defined() && edge.dtype == dtype && fits) {
+    if (into_leaves_ && edge.leaf.defined() && edge.dtype == dtype) {
         Tensor leaf = edge.leaf;
-        if (!leaf.grad().defined()) leaf.set_grad(gradient_zeros(edge.sizes, dtype, leaf.device()));
-        Tensor target = leaf.grad();
-        target.bump_version();
-        return target;
+        AutogradRecord& record = autograd_record(leaf);
+        if (!record.grad.defined()) {
+            leaf.set_grad(gradient_zeros(edge.sizes, dtype, leaf.device()));
+        }
+        // Kernels write contiguous memory of their dtype; another gradient is added to afterwards.
+        if (record.grad.dtype() == dtype && record.grad.is_contiguous()) {
+            record.grad.bump_version();
+            return {record.grad, std::exchange(record.grad_is_unwritten, false)};
+        }
     }
     // The same parameter may feed one node twice; each input has its own buffer.
     results_[input] = gradient_zeros(edge.sizes, dtype, edge.device);
-    return results_[input];
+    return {results_[input], false};
 }
 
 SavedTensor SavedTensor::input(const Tensor& tensor) {

@@ -25,6 +25,12 @@ struct Edge {
     [[nodiscard]] bool connected() const { return static_cast<bool>(node) || leaf.defined(); }
 };
 
+// Where a kernel leaves a parameter's gradient: added to `buffer`, or over whatever it holds.
+struct GradientTarget {
+    Tensor buffer;
+    bool overwrite = false;
+};
+
 // What `backward` works with: the incoming gradients, which inputs want theirs, where to put it.
 class BackwardContext {
   public:
@@ -43,6 +49,9 @@ class BackwardContext {
     // An f32 (f64 for f64) buffer of the input's sizes to add the gradient to: the leaf's own
     // gradient (the arena) where that is allowed, else zeros, handed over when `backward` returns.
     [[nodiscard]] Tensor gradient_buffer(int input);
+    // Same for a kernel that can also write over the buffer, all of it: a leaf's gradient that is
+    // zero need then not be filled with zeros first.
+    [[nodiscard]] GradientTarget gradient_target(int input);
 
     // False when the caller wants gradients as values and leaves must stay as they are.
     [[nodiscard]] bool into_leaves() const { return into_leaves_; }

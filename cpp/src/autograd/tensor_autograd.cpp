@@ -6,6 +6,12 @@
 
 namespace tempra {
 
+void write_zero_gradient(AutogradRecord& record) {
+    if (!record.grad_is_unwritten) return;
+    launch("grad", record.grad, &KernelTable::fill, record.grad.view(), 0.0);
+    record.grad_is_unwritten = false;
+}
+
 bool Tensor::requires_grad() const {
     if (!has_autograd_record(*this)) return false;
     const AutogradRecord& record = autograd_record(*this);
@@ -26,7 +32,10 @@ Tensor& Tensor::set_requires_grad(bool value) {
 bool Tensor::is_leaf() const { return !has_autograd_record(*this) || !autograd_record(*this).node; }
 
 Tensor Tensor::grad() const {
-    return has_autograd_record(*this) ? autograd_record(*this).grad : Tensor();
+    if (!has_autograd_record(*this)) return {};
+    AutogradRecord& record = autograd_record(*this);
+    write_zero_gradient(record);
+    return record.grad;
 }
 
 void Tensor::set_grad(const Tensor& gradient) {
@@ -38,6 +47,7 @@ void Tensor::set_grad(const Tensor& gradient) {
     AutogradRecord& record = autograd_record(*this);
     if (record.arena.expired()) {
         record.grad = gradient;
+        record.grad_is_unwritten = false;
         return;
     }
     // The optimizer reads its own memory, whatever a handle says.
@@ -46,6 +56,7 @@ void Tensor::set_grad(const Tensor& gradient) {
     } else {
         launch("grad", record.grad, &KernelTable::fill, record.grad.view(), 0.0);
     }
+    record.grad_is_unwritten = false;
     record.grad.bump_version();
 }
 

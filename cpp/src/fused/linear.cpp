@@ -2,7 +2,8 @@
 //
 // Backward, with g the gradient of y and h = x W^T + b saved where there is an activation:
 //   dr = g;  dh = g * activation'(h);  dx = dh W;  dW += dh^T x;  db += column sums of dh
-// dW and db are added straight into the parameters' gradients in f32.
+// dW and db are added straight into the parameters' gradients in f32, or written over them where
+// they are zero.
 #include "tempra/fused/linear.h"
 
 #include "autograd/saved_tensor.h"
@@ -51,23 +52,24 @@ Tensor input_gradient(const char* name, const Tensor& dh, const Tensor& weight,
     return reshape(result, sizes);
 }
 
-// buffer [out, in] += dh^T [out, rows] @ x [rows, in]
+// target [out, in] (+)= dh^T [out, rows] @ x [rows, in]
 void add_weight_gradient(const char* name, const Tensor& dh, const Tensor& x,
-                         const Tensor& buffer) {
+                         const GradientTarget& target) {
     GemmArguments arguments;
     arguments.a = transposed(dh);
     arguments.b = x.view();
-    arguments.c = buffer.view();
-    arguments.accumulate = 1;
+    arguments.c = target.buffer.view();
+    arguments.accumulate = target.overwrite ? 0 : 1;
     launch(name, dh, &KernelTable::gemm, arguments);
 }
 
-// buffer [out] += column sums of dh [rows, out]
-void add_bias_gradient(const char* name, const Tensor& dh, const Tensor& buffer) {
-    const Tensor sums = empty({1, dh.size(1)}, buffer.dtype(), dh.device());
+// target [out] (+)= column sums of dh [rows, out]
+void add_bias_gradient(const char* name, const Tensor& dh, const GradientTarget& target) {
+    const Tensor buffer = reshape(target.buffer, {1, dh.size(1)});
+    const Tensor sums = target.overwrite ? buffer : empty_like(buffer);
     launch(name, dh, &KernelTable::reduce, ReduceOp::sum, dh.view(), sums.view());
-    const Tensor row = reshape(sums, {dh.size(1)});
-    launch(name, buffer, &KernelTable::accumulate, row.view(), buffer.view());
+    if (target.overwrite) return;
+    launch(name, buffer, &KernelTable::accumulate, sums.view(), buffer.view());
 }
 
 // Inputs: x, weights..., biases..., residual.
@@ -134,29 +136,31 @@ struct LinearNode : Node {
     void add_parameter_gradients(BackwardContext& context, const Tensor& dh, int first,
                                  bool is_weight) const {
         const int count = static_cast<int>(weights.size());
+        std::vector<GradientTarget> targets(count);
         std::vector<Tensor> buffers;
         bool all = true;
         for (int i = 0; i < count; ++i) all = all && context.needs(first + i);
         const Tensor rows = is_weight ? as_rows(x.get(name())) : Tensor();
-        const auto add = [&](const Tensor& gradient, const Tensor& buffer) {
+        const auto add = [&](const Tensor& gradient, const GradientTarget& target) {
             if (is_weight) {
-                add_weight_gradient(name(), gradient, rows, buffer);
+                add_weight_gradient(name(), gradient, rows, target);
             } else {
-                add_bias_gradient(name(), gradient, buffer);
+                add_bias_gradient(name(), gradient, target);
             }
         };
         for (int i = 0; i < count; ++i) {
-            buffers.push_back(context.needs(first + i) ? context.gradient_buffer(first + i)
-                                                       : Tensor());
+            if (context.needs(first + i)) targets[i] = context.gradient_target(first + i);
+            buffers.push_back(targets[i].buffer);
+            all = all && targets[i].overwrite == targets[0].overwrite;
         }
         if (all && lie_side_by_side(buffers)) {
-            add(dh, joined(buffers));
+            add(dh, {joined(buffers), targets[0].overwrite});
             return;
         }
         std::int64_t start = 0;
         for (int i = 0; i < count; ++i) {
             const std::int64_t out = edges()[first + i].sizes[0];
-            if (buffers[i].defined()) add(narrow(dh, 1, start, out), buffers[i]);
+            if (buffers[i].defined()) add(narrow(dh, 1, start, out), targets[i]);
             start += out;
         }
     }

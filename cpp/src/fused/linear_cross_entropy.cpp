@@ -6,6 +6,7 @@
 // is computed in backward together with its gradients, which then need no memory of their own.
 #include "tempra/fused/linear_cross_entropy.h"
 
+#include <initializer_list>
 #include <limits>
 
 #include "autograd/saved_tensor.h"
@@ -65,6 +66,19 @@ void add_scaled(const Tensor& gradient, const Tensor& scale, const Tensor& targe
     launch(kName, target, &KernelTable::accumulate, scaled.view(), target.view());
 }
 
+// The kernel writes over all its gradients or adds to all: where they differ, those to be written
+// over are made zeros.
+bool overwrite_all(std::initializer_list<const GradientTarget*> targets) {
+    bool all = true;
+    for (const auto* target : targets) {
+        all = all && (target->overwrite || !target->buffer.defined());
+    }
+    for (const auto* target : targets) {
+        if (target->overwrite && !all) fill_(target->buffer, 0);
+    }
+    return all;
+}
+
 // Inputs hidden, weight, bias. Gradients were computed in the forward pass, for a gradient of 1.
 struct ReducedLossNode : Node {
     Tensor grad_hidden, grad_weight, grad_bias;
@@ -114,14 +128,16 @@ struct LaterGradientsNode : Node {
         LinearCrossEntropyArguments arguments =
             base_arguments(rows, parameter, offset, labels.get(name()), options);
         Tensor grad_hidden;
-        Tensor grad_weight;
-        Tensor grad_bias;
+        GradientTarget grad_weight;
+        GradientTarget grad_bias;
         if (context.needs(0)) grad_hidden = empty(rows.sizes(), rows.dtype(), rows.device());
-        if (context.needs(1)) grad_weight = context.gradient_buffer(1);
-        if (context.needs(2)) grad_bias = context.gradient_buffer(2);
+        if (context.needs(1)) grad_weight = context.gradient_target(1);
+        if (context.needs(2)) grad_bias = context.gradient_target(2);
+        const bool overwrite = overwrite_all({&grad_weight, &grad_bias});
         arguments.grad_hidden = grad_hidden.view();
-        arguments.grad_weight = grad_weight.view();
-        arguments.grad_bias = grad_bias.view();
+        arguments.grad_weight = grad_weight.buffer.view();
+        arguments.grad_bias = grad_bias.buffer.view();
+        arguments.accumulate = overwrite ? 0 : 1;
         complete(arguments, rows);
         run(rows, parameter, options, arguments);
         if (context.needs(0)) context.set(0, reshape(grad_hidden, edges()[0].sizes));

@@ -60,8 +60,8 @@ struct SwigluPackedNode : Node {
     [[nodiscard]] const char* name() const override { return "swiglu_packed"; }
     void backward(BackwardContext& context) override {
         const Tensor& saved = gate_up.get(name());
-        const bool in_place = context.last_use() && TensorAccess::uniquely_owned(saved) &&
-                              saved.is_contiguous();
+        const bool in_place =
+            context.last_use() && TensorAccess::uniquely_owned(saved) && saved.is_contiguous();
         Tensor x = as_rows(saved);
         const std::int64_t n = x.size(1) / 2;
         const Tensor grad = in_place ? x : empty(x.sizes(), x.dtype(), x.device());

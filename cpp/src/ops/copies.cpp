@@ -118,8 +118,7 @@ void move_(const std::vector<Tensor>& tensors, Device device) {
     std::vector<Tensor> values, gradients;
     for (const Tensor& tensor : leaving) {
         values.push_back(copied_to_device(contiguous(tensor.detach()), device));
-        const bool has_gradient =
-            has_autograd_record(tensor) && autograd_record(tensor).grad.defined();
+        const bool has_gradient = has_autograd_record(tensor) && tensor.grad().defined();
         gradients.push_back(has_gradient ? to_device(autograd_record(tensor).grad, device)
                                          : Tensor());
     }

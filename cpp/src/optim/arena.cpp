@@ -53,6 +53,7 @@ ParameterArena::ParameterArena(const std::vector<std::pair<std::string, Tensor>>
         AutogradRecord& record = autograd_record(parameter);
         record.arena = lifetime_;
         record.grad = TensorAccess::alias(gradients_, parameter.sizes(), strides, segment.offset);
+        record.grad_is_unwritten = false;
         record.low_precision = Tensor();
         if (low_precision) {
             record.low_precision = TensorAccess::alias(low_precision_copy_, parameter.sizes(),
@@ -79,9 +80,37 @@ void ParameterArena::check_parameters() const {
     }
 }
 
+Tensor ParameterArena::gradients() const {
+    for (const Tensor& parameter : parameters_) {
+        AutogradRecord& record = autograd_record(parameter);
+        if (record.arena.lock() == lifetime_) write_zero_gradient(record);
+    }
+    return gradients_;
+}
+
+// Whether a tensor outside of the arena and its parameters shows the gradients' bytes.
+bool ParameterArena::gradients_are_held() const {
+    const TensorImpl& all = TensorAccess::impl(gradients_);
+    long own = 1;
+    for (const Tensor& parameter : parameters_) {
+        const AutogradRecord& record = autograd_record(parameter);
+        if (record.arena.lock() != lifetime_) return true;
+        const TensorImpl& part = TensorAccess::impl(record.grad);
+        if (!part.unique() || part.storage.get() != all.storage.get()) return true;
+        ++own;
+    }
+    return !all.unique() || all.storage->references() != own;
+}
+
 void ParameterArena::zero_gradients() {
     const GradModeGuard off(false);
-    fill_(gradients_, 0);
+    const bool lazily = gradients_.device().type == DeviceType::cpu && !gradients_are_held();
+    if (!lazily) fill_(gradients_, 0);
+    if (lazily) gradients_.bump_version();
+    for (const Tensor& parameter : parameters_) {
+        AutogradRecord& record = autograd_record(parameter);
+        if (record.arena.lock() == lifetime_) record.grad_is_unwritten = lazily;
+    }
 }
 
 void ParameterArena::refresh_low_precision_copy() {
