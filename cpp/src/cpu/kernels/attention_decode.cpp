@@ -52,7 +52,7 @@ struct DecodeTask {
             const Real* query = queries + row * dim;
 #pragma GCC unroll 4
             for (std::int64_t d = 0; d < whole; d += kCount) {
-                const Vec<Real> key = load_values<Real>(from + d);
+                const Vec<Real> key = load<Real>(from + d);
                 for (int r = 0; r < kRows; ++r) sums[r] += key * load<Real>(query + r * dim + d);
             }
             if (whole < problem.head_dim) {
@@ -97,7 +97,7 @@ struct DecodeTask {
         const Real* weight = scores + row * kSplitKeys;
         for (std::int64_t k = 0; k < end - begin; ++k, from += a.v.strides[0]) {
             for (int v = 0; v < kVectors; ++v) {
-                const Vec<Real> value = load_values<Real>(from + v * kCount);
+                const Vec<Real> value = load<Real>(from + v * kCount);
                 for (int r = 0; r < kRows; ++r) sums[r][v] += value * weight[r * kSplitKeys + k];
             }
         }

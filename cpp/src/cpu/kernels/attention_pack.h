@@ -26,7 +26,7 @@ inline std::int64_t row_elements(std::int64_t head_dim) {
 // Loads up to one vector of values as Real, zero beyond `count`.
 template <class Real, class T>
 [[gnu::always_inline]] inline Vec<Real> load_up_to(const T* p, std::int64_t count) {
-    if (count >= kLanes<Real>) return load_values<Real>(p);
+    if (count >= kLanes<Real>) return load<Real>(p);
     return count > 0 ? load_partial<Real>(p, count) : Vec<Real>{};
 }
 // Up to one vector of bfloat16 pairs; `count` values remain.

@@ -57,24 +57,6 @@ template <class E>
     return v;
 }
 
-// One vector of stored values as Real.
-template <class Real, class T>
-[[gnu::always_inline]] inline Vec<Real> load_values(const T* p) {
-#if defined(__AVX512F__)
-    if constexpr (__is_same(T, bfloat16)) {
-        // One instruction for the widening, where GCC 12 makes five of load()'s.
-        __m256i raw;
-        std::memcpy(&raw, p, sizeof(raw));
-        return vec_cast<VecFloat>(vec_cast<VecUint32>(_mm512_maskz_cvtepu16_epi32(0xFFFF, raw))
-                                  << 16);
-    } else {
-        return load<Real>(p);
-    }
-#else
-    return load<Real>(p);
-#endif
-}
-
 template <class Real>
 [[gnu::always_inline]] inline void multiply_add(Vec<Real>& sum, Real a, const Vec<Real>& b) {
     sum += a * b;

@@ -56,13 +56,6 @@ using PackedBits = typename VecOf<Arithmetic<T>>::integer;
 namespace gemm_detail {
 
 #if TEMPRA_GEMM_BF16_PAIRS
-// kLanes 16-bit values, zero-extended. The intrinsic, because the compiler's conversion of a half
-// vector takes it apart; with a mask (of all lanes, which costs nothing), because GCC 12 warns of
-// an uninitialised value inside the plain one.
-inline VecInt32 widen_bits(HalfVecUint16 raw) {
-    return vec_cast<VecInt32>(_mm512_maskz_cvtepu16_epi32(0xFFFF, vec_cast<__m256i>(raw)));
-}
-
 // The bits of kLanes values as bf16.
 inline HalfVecUint16 bfloat16_bits(const bfloat16* source) {
     HalfVecUint16 raw;
@@ -81,7 +74,7 @@ inline VecInt32 rounded_bits(const float* low, const float* high) {
 
 // Pairs of kLanes values at `low` (the lower halves) and at `high`.
 inline VecInt32 interleaved_bits(const bfloat16* low, const bfloat16* high) {
-    return widen_bits(bfloat16_bits(low)) | (widen_bits(bfloat16_bits(high)) << 16);
+    return vec_cast<VecInt32>(widen(bfloat16_bits(low)) | (widen(bfloat16_bits(high)) << 16));
 }
 inline VecInt32 interleaved_bits(const float* low, const float* high) {
     using Halves = std::int16_t __attribute__((vector_size(64)));

@@ -107,7 +107,7 @@ void fill_uniform(const PhiloxKey& key, const Range& range, std::int64_t row, st
     for_each_word_vector(key, row, begin, end, [&](VecUint32 words, std::int64_t e, auto lanes) {
         VecFloat v = a + width * unit_interval(words);
         if constexpr (__is_same(T, bfloat16)) {  // what the store will round to
-            v = vec_cast<VecFloat>(__builtin_convertvector(to_bfloat16_bits(v), VecUint32) << 16);
+            v = from_bfloat16_bits(to_bfloat16_bits(v));
         }
         store<float>(out + (e - begin), v > limit ? broadcast<float>(limit) : v, lanes);
     });

@@ -4,7 +4,8 @@
 //
 // Bytes per element: forward two reads and one write, backward three reads and two writes; all
 // intermediate values stay in registers. gate and up may be halves of one buffer (row strides are
-// free). Rows are split over threads; each element is computed alone.
+// free). Rows are split over threads; each element is computed alone. The next row is asked for
+// while this one is computed: rows of a few hundred elements are too short for the prefetchers.
 #include "kernels/compute_dtype.h"
 #include "kernels/register.h"
 #include "simd/row_loop.h"
@@ -25,6 +26,8 @@ void swiglu_rows(const TensorView& gate, const TensorView& up, const TensorView&
             const T* up_row = up.as<T>() + row * up.stride(0);
             T* out_row = out.as<T>() + row * out.stride(0);
             for_each_vector<A>(columns, [&](std::int64_t i, auto lanes) {
+                __builtin_prefetch(gate_row + gate.stride(0) + i);
+                __builtin_prefetch(up_row + up.stride(0) + i);
                 const Vec<A> g = load<A>(gate_row + i, lanes);
                 const Vec<A> silu = g / (A(1) + exp(-g));
                 store<A>(out_row + i, silu * load<A>(up_row + i, lanes), lanes);
@@ -46,6 +49,9 @@ void swiglu_backward_rows(const TensorView& gate, const TensorView& up, const Te
             T* grad_gate_row = grad_gate.as<T>() + row * grad_gate.stride(0);
             T* grad_up_row = grad_up.as<T>() + row * grad_up.stride(0);
             for_each_vector<A>(columns, [&](std::int64_t i, auto lanes) {
+                __builtin_prefetch(gate_row + gate.stride(0) + i);
+                __builtin_prefetch(up_row + up.stride(0) + i);
+                __builtin_prefetch(grad_row + grad_out.stride(0) + i);
                 const Vec<A> g = load<A>(gate_row + i, lanes), u = load<A>(up_row + i, lanes);
                 const Vec<A> d = load<A>(grad_row + i, lanes);
                 const Vec<A> s = A(1) / (A(1) + exp(-g));
