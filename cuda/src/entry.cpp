@@ -183,7 +183,9 @@ TempraCudaStatus event_record(void* event, void* stream) noexcept {
 TempraCudaStatus event_is_complete(void* event, std::int32_t* complete) noexcept {
     const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event));
     *complete = error == cudaSuccess ? 1 : 0;
-    return error == cudaErrorNotReady ? TEMPRA_CUDA_OK : check("cudaEventQuery", error);
+    if (error != cudaErrorNotReady) return check("cudaEventQuery", error);
+    static_cast<void>(cudaGetLastError());  // an answer, not a failure
+    return TEMPRA_CUDA_OK;
 }
 TempraCudaStatus event_synchronize(void* event) noexcept {
     return check("cudaEventSynchronize", cudaEventSynchronize(static_cast<cudaEvent_t>(event)));

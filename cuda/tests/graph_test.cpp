@@ -264,6 +264,16 @@ TEST_F(Graphs, RefuseWhatTheyAreNot) {
     require(library->stream_synchronize(stream));
 }
 
+// The runtime keeps a thread's last error until somebody asks, as every launch does.
+TEST_F(Graphs, ALaunchIsNotBlamedForACallThatFailedBefore) {
+    void* block = nullptr;
+    EXPECT_NE(library->allocate_pinned(std::int64_t{1} << 60, &block), TEMPRA_CUDA_OK);
+    void* const data = allocate(4 * kCount);
+    EXPECT_EQ(kernels().fill({stream}, vector_view(data, DType::f32, kCount), 3.0), kKernelOk)
+        << library->last_error();
+    require(library->release(data));
+}
+
 // A product by cuBLASLt and a sort, with the scratch memory of both.
 TEST_F(Graphs, HoldProductsAndSorts) {
     constexpr std::int64_t kSide = 64, kElements = kSide * kSide;
