@@ -77,6 +77,10 @@ TEST(CudnnAttentionShape, RefusesWhatOnlyOurKernelsDo) {
     EXPECT_TRUE(
         refused([](B& b) { b.forward.v.data = reinterpret_cast<void*>(std::uintptr_t{4104}); }));
     EXPECT_TRUE(refused([](B& b) { b.forward.k.strides[1] = 0; }));
+    EXPECT_TRUE(refused([](B& b) { b.forward.log_sum_exp.strides[0] = 516; })) << "with gaps";
+    EXPECT_TRUE(refused([](B& b) { b.forward.log_sum_exp.strides[1] = 4; }));
+    EXPECT_TRUE(refused(
+        [](B& b) { b.forward.log_sum_exp.data = reinterpret_cast<void*>(std::uintptr_t{4100}); }));
     EXPECT_TRUE(refused([](B& b) {
         b.forward.causal = 0;
         b.forward.window = 5;
