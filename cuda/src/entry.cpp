@@ -149,6 +149,8 @@ TempraCudaStatus copy_bytes(const char* name, void* to, const void* from, std::i
         return fail(TEMPRA_CUDA_BAD_ARGUMENT,
                     std::string(name) + (bytes < 0 ? ": a negative size" : ": no stream given"));
     }
+    // Recorded, it would use the host's memory with every launch.
+    if (kind != cudaMemcpyDeviceToDevice && is_captured(stream)) return refuse_captured(name);
     return check(name, cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind,
                                        static_cast<cudaStream_t>(stream)));
 }
