@@ -13,9 +13,10 @@ inline constexpr float kNothing = -__builtin_inff();  // the score of what is no
 struct RunningSoftmax {
     float largest[2] = {kNothing, kNothing}, sum[2] = {0, 0};
 
-    // Turns a block's scores into weights; `shrink`: what earlier sums are to be multiplied by.
-    template <int kColumns>
-    __device__ __forceinline__ void weigh(float (&scores)[kColumns][4], float (&shrink)[2]) {
+    // Turns a block's scores into weights, and multiplies the sums of earlier blocks to fit.
+    template <int kColumns, int kSums>
+    __device__ __forceinline__ void weigh(float (&scores)[kColumns][4], float (&sums)[kSums][4]) {
+        float shrink[2];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             float most = largest[half];
@@ -38,6 +39,11 @@ struct RunningSoftmax {
                     sum[half] += score;
                 }
             }
+        }
+#pragma unroll
+        for (int n = 0; n < kSums; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sums[n][i] *= shrink[i / 2];
         }
     }
     __device__ __forceinline__ void finish() {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "attention_shape.h"
+#include "error_message.h"
 #include "philox_position.cuh"
 #include "tensor_core.cuh"
 
@@ -60,6 +61,19 @@ __device__ __forceinline__ void load_tile(T* tile, const HeadRows<T>& from, int 
             to[k] = row < rows && column + k < from.head_dim ? source[k] : T{0};
         }
     }
+}
+
+// Starts copying kKeys keys of a sequence from `key` on, and their values, to one of the two tiles
+// that there are of each: one is filled while the other is worked on.
+template <int kKeys, int kDim, class T>
+__device__ __forceinline__ void load_keys(T* key_tiles, T* value_tiles, int stage,
+                                          const HeadView<T>& k, const HeadView<T>& v,
+                                          const AttentionSequence& s, int kv_head, int key) {
+    constexpr int kTile = attention_tile_elements(kKeys, kDim);
+    const int rows = s.keys - key < kKeys ? s.keys - key : kKeys;
+    const std::int64_t at = s.key_begin + key;
+    load_tile<kKeys, kDim>(key_tiles + stage * kTile, k.rows(at, kv_head), rows);
+    load_tile<kKeys, kDim>(value_tiles + stage * kTile, v.rows(at, kv_head), rows);
 }
 
 // A warp's 16 rows of a tile to rows [0, rows) of `to`.
@@ -162,6 +176,19 @@ struct AttentionDropout {
     const double kept = 1.0 - a.dropout_probability;
     return {a.dropout_key, philox_drop_threshold(a.dropout_probability),
             static_cast<float>(kept > 0.0 ? 1.0 / kept : 0.0), a.dropout_probability > 0};
+}
+
+// Launches a kernel that works on tiles: they may be more shared memory than kernels get unasked.
+template <class Arguments>
+[[nodiscard]] KernelStatus launch_tiles(const char* name, const KernelContext& context,
+                                        void (*kernel)(const Arguments), const dim3& grid,
+                                        int bytes, const Arguments& arguments) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (error != cudaSuccess) return fail_with_cuda_error(name, error);
+    kernel<<<grid, kAttentionThreads, bytes, static_cast<cudaStream_t>(context.stream)>>>(
+        arguments);
+    return finish_launch(name, context.stream);
 }
 
 }  // namespace tempra::cuda

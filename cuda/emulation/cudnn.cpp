@@ -36,6 +36,9 @@ class Emulated : public CudnnAttentionPlan {
             if (tensors[at] == nullptr) return "a tensor is missing";
             if (shape_.ragged && tensors[at + kCudnnTables] == nullptr) return "a table is missing";
         }
+        for (const void* const tensor : tensors) {  // as the frontend says to cuDNN of all tensors
+            if (reinterpret_cast<std::uintptr_t>(tensor) % 16 != 0) return "a tensor off 16 bytes";
+        }
         emulation::perform(static_cast<Handle*>(handle)->stream,
                            [shape = shape_, tensors, workspace] {
                                const DeviceAccess access;

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "cuda_runtime.h"
 #include "device_access.h"
@@ -69,7 +70,14 @@ std::size_t device_limit() {
     return given == nullptr ? kDeviceBytes : std::strtoull(given, nullptr, 10);
 }
 
+thread_local cudaError_t last_error = cudaSuccess;
+
 }  // namespace
+
+cudaError_t returned(cudaError_t error) {
+    if (error != cudaSuccess) last_error = error;
+    return error;
+}
 
 bool is_on_device(const void* block) {
     const auto* const at = static_cast<const unsigned char*>(block);
@@ -104,7 +112,9 @@ cudaError_t cudaGetDevice(int* device) {
     *device = 0;
     return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaSetDevice(int device) {
+    return returned(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
     *properties = {"a device emulated on the CPU", 9, 0, 1};
     return cudaSuccess;
@@ -114,7 +124,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaError";
 }
 const char* cudaGetErrorString(cudaError_t) { return "refused by the emulated device"; }
-cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 
 cudaError_t cudaMalloc(void** block, std::size_t bytes) {
     DeviceArena& a = arena();
@@ -123,7 +133,7 @@ cudaError_t cudaMalloc(void** block, std::size_t bytes) {
         const std::scoped_lock lock(a.mutex);
         std::size_t offset = 0;
         if (a.bytes_in_use + rounded > device_limit() || !a.place(rounded, offset)) {
-            return cudaErrorMemoryAllocation;
+            return returned(cudaErrorMemoryAllocation);
         }
         a.blocks[offset] = rounded;
         a.bytes_in_use += rounded;
@@ -139,14 +149,14 @@ cudaError_t cudaFree(void* block) {
     const std::scoped_lock lock(a.mutex);
     const auto at =
         a.blocks.find(static_cast<std::size_t>(static_cast<unsigned char*>(block) - a.base));
-    if (at == a.blocks.end()) return cudaErrorInvalidValue;
+    if (at == a.blocks.end()) return returned(cudaErrorInvalidValue);
     a.bytes_in_use -= at->second;
     a.blocks.erase(at);
     return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void** block, std::size_t bytes, unsigned) {
     *block = std::malloc(bytes);
-    return *block != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+    return returned(*block != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFreeHost(void* block) {
     std::free(block);
@@ -172,7 +182,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
     const bool to_device = kind != cudaMemcpyDeviceToHost;
     const bool from_device = kind != cudaMemcpyHostToDevice;
     if (is_on_device(to) != to_device || is_on_device(from) != from_device) {
-        return cudaErrorInvalidValue;
+        return returned(cudaErrorInvalidValue);
     }
     perform(stream, [=] {
         const DeviceAccess access;

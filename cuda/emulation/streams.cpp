@@ -55,7 +55,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    return spoils_capture(of(stream)) ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+    return returned(spoils_capture(of(stream)) ? cudaErrorStreamCaptureUnsupported : cudaSuccess);
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -70,7 +70,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-    return spoils_capture(of(event)->captured_on) ? cudaErrorCapturedEvent : cudaSuccess;
+    return returned(spoils_capture(of(event)->captured_on) ? cudaErrorCapturedEvent : cudaSuccess);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) { return cudaEventQuery(event); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -79,15 +79,15 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-    if (of(stream)->recorded != nullptr) return cudaErrorIllegalState;
+    if (of(stream)->recorded != nullptr) return returned(cudaErrorIllegalState);
     of(stream)->recorded = std::make_unique<RecordedGraph>();
     of(stream)->is_broken = false;
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-    if (of(stream)->recorded == nullptr) return cudaErrorIllegalState;
+    if (of(stream)->recorded == nullptr) return returned(cudaErrorIllegalState);
     const std::unique_ptr<RecordedGraph> recorded = std::move(of(stream)->recorded);
-    if (of(stream)->is_broken) return cudaErrorStreamCaptureInvalidated;
+    if (of(stream)->is_broken) return returned(cudaErrorStreamCaptureInvalidated);
     *graph = reinterpret_cast<cudaGraph_t>(new RecordedGraph(*recorded));
     return cudaSuccess;
 }

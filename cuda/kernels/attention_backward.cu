@@ -167,15 +167,12 @@ __global__ void __launch_bounds__(kAttentionThreads)
 
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     const int warp_query = q0 + warp * kWarpRows, row = warp_query + lane / 4;  // and row + 8
-    const auto load_keys = [&](int key, int stage) {
-        const int rows = s.keys - key < kKeys ? s.keys - key : kKeys;
-        const std::int64_t at = s.key_begin + key;
-        load_tile<kKeys, kDim>(key_tiles + stage * kKeyTile, p.k.rows(at, kv_head), rows);
-        load_tile<kKeys, kDim>(value_tiles + stage * kKeyTile, p.v.rows(at, kv_head), rows);
+    const auto load = [&](int key, int stage) {
+        load_keys<kKeys, kDim>(key_tiles, value_tiles, stage, p.k, p.v, s, kv_head, key);
     };
     load_tile<kAttentionRows, kDim>(query_tile, p.q.rows(s.query_begin + q0, head), q1 - q0);
     load_tile<kAttentionRows, kDim>(grad_tile, p.grad_out.rows(s.query_begin + q0, head), q1 - q0);
-    if (first < end) load_keys(first, 0);
+    if (first < end) load(first, 0);
     commit_copies();
 
     float log_sums[2] = {0, 0}, deltas[2] = {0, 0};
@@ -189,7 +186,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const int own = warp * kWarpRows * kTileStride<kDim>;
     int stage = 0;
     for (int key = first; key < end; key += kKeys, stage ^= 1) {
-        if (key + kKeys < end) load_keys(key + kKeys, stage ^ 1);
+        if (key + kKeys < end) load(key + kKeys, stage ^ 1);
         commit_copies();
         wait_for_copies<1>();
         __syncthreads();
@@ -226,12 +223,8 @@ KernelStatus launch(const KernelContext& context, void (*kernel)(const Backward<
         grid_for(std::int64_t{p.blocks_per_sequence} * p.offsets.sequences, 1);
     const KernelStatus status = check_launch("attention_backward", context, blocks);
     if (status != kKernelOk || blocks == 0) return status;
-    const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (error != cudaSuccess) return fail_with_cuda_error("attention_backward", error);
-    kernel<<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(heads)), kAttentionThreads,
-             bytes, static_cast<cudaStream_t>(context.stream)>>>(p);
-    return finish_launch("attention_backward", context.stream);
+    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(heads));
+    return launch_tiles("attention_backward", context, kernel, grid, bytes, p);
 }
 
 template <class T, int kDim>

@@ -99,15 +99,11 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     const int row = block.row + lane / 4;  // and row + 8
     const int query[2] = {row / p.group, (row + 8) / p.group};
-    const auto load_keys = [&](int key, int stage) {
-        const int rows = s.keys - key < kKeys ? s.keys - key : kKeys;
-        load_tile<kKeys, kDim>(key_tiles + stage * kKeyTile,
-                               p.k.rows(s.key_begin + key, block.kv_head), rows);
-        load_tile<kKeys, kDim>(value_tiles + stage * kKeyTile,
-                               p.v.rows(s.key_begin + key, block.kv_head), rows);
+    const auto load = [&](int key, int stage) {
+        load_keys<kKeys, kDim>(key_tiles, value_tiles, stage, p.k, p.v, s, block.kv_head, key);
     };
     const int first = block.first / kKeys * kKeys;
-    load_keys(first, 0);
+    load(first, 0);
     commit_copies();
     load_queries<T, kDim>(query_tile, p, block);
 
@@ -115,7 +111,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     RunningSoftmax softmax;
     int stage = 0;
     for (int key = first; key < block.end; key += kKeys, stage ^= 1) {
-        if (key + kKeys < block.end) load_keys(key + kKeys, stage ^ 1);
+        if (key + kKeys < block.end) load(key + kKeys, stage ^ 1);
         commit_copies();
         wait_for_copies<1>();
         __syncthreads();
@@ -132,13 +128,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
                 scores[n][i] = visible ? scores[n][i] * p.scale : kNothing;
             }
         }
-        float shrink[2];
-        softmax.weigh(scores, shrink);
-#pragma unroll
-        for (int n = 0; n < kDim / 8; ++n) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) sums[n][i] *= shrink[i / 2];
-        }
+        softmax.weigh(scores, sums);
         multiply_weights<kDim>(sums, scores, value_tiles + offset);
         __syncthreads();  // before the tile is written again
     }
@@ -149,17 +139,12 @@ __global__ void __launch_bounds__(kAttentionThreads)
 }
 
 template <class T, int kDim>
-KernelStatus launch_tiles(const KernelContext& context, const DecodeTiles<T>& p, const dim3& grid) {
+KernelStatus launch(const KernelContext& context, const DecodeTiles<T>& p, const dim3& grid) {
     constexpr int kTiles =
         2 * (attention_tile_elements(kTileRows, kDim) + 4 * attention_tile_elements(kKeys, kDim));
     constexpr int kSums = kAttentionWarps * kTileRows * kDim * 4;
     static_assert(kSums <= kTiles);
-    const cudaError_t error = cudaFuncSetAttribute(
-        decode_tiles<T, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kTiles);
-    if (error != cudaSuccess) return fail_with_cuda_error("attention", error);
-    decode_tiles<T, kDim>
-        <<<grid, kAttentionThreads, kTiles, static_cast<cudaStream_t>(context.stream)>>>(p);
-    return finish_launch("attention: decode", context.stream);
+    return launch_tiles("attention: decode", context, decode_tiles<T, kDim>, grid, kTiles, p);
 }
 
 template <class T>
@@ -174,8 +159,7 @@ KernelStatus decode(const KernelContext& context, const AttentionArguments& a,
     p.scale = static_cast<float>(a.scale) * kLog2E;
     p.group = static_cast<int>(a.q.size(1) / a.k.size(1));
     const dim3 grid = grid_of(shape, a.k.size(1), kTileRows);
-    return a.q.size(2) <= 64 ? launch_tiles<T, 64>(context, p, grid)
-                             : launch_tiles<T, 128>(context, p, grid);
+    return a.q.size(2) <= 64 ? launch<T, 64>(context, p, grid) : launch<T, 128>(context, p, grid);
 }
 
 }  // namespace

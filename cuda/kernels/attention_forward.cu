@@ -52,22 +52,18 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     const int warp_query = q0 + warp * kWarpRows;
     const int row = warp_query + lane / 4;  // and row + 8
-    const auto load_keys = [&](int key, int stage) {
-        const int rows = s.keys - key < kKeys ? s.keys - key : kKeys;
-        load_tile<kKeys, kDim>(key_tiles + stage * kKeyTile, p.k.rows(s.key_begin + key, kv_head),
-                               rows);
-        load_tile<kKeys, kDim>(value_tiles + stage * kKeyTile, p.v.rows(s.key_begin + key, kv_head),
-                               rows);
+    const auto load = [&](int key, int stage) {
+        load_keys<kKeys, kDim>(key_tiles, value_tiles, stage, p.k, p.v, s, kv_head, key);
     };
     load_tile<kAttentionRows, kDim>(query_tile, p.q.rows(s.query_begin + q0, head), q1 - q0);
-    if (first < end) load_keys(first, 0);
+    if (first < end) load(first, 0);
     commit_copies();
 
     float sums[kDim / 8][4] = {};
     RunningSoftmax softmax;
     int stage = 0;
     for (int key = first; key < end; key += kKeys, stage ^= 1) {
-        if (key + kKeys < end) load_keys(key + kKeys, stage ^ 1);
+        if (key + kKeys < end) load(key + kKeys, stage ^ 1);
         commit_copies();
         wait_for_copies<1>();
         __syncthreads();
@@ -84,13 +80,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
                 scores[n][i] = visible ? scores[n][i] * p.scale : kNothing;
             }
         }
-        float shrink[2];
-        softmax.weigh(scores, shrink);
-#pragma unroll
-        for (int n = 0; n < kDim / 8; ++n) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) sums[n][i] *= shrink[i / 2];
-        }
+        softmax.weigh(scores, sums);
         if (p.dropout.active) {
 #pragma unroll
             for (int n = 0; n < kKeys / 8; ++n) {
@@ -131,12 +121,7 @@ template <class T, int kDim>
 KernelStatus launch(const KernelContext& context, const Forward<T>& p, const dim3& grid) {
     constexpr int kBytes = 2 * (attention_tile_elements(kAttentionRows, kDim) +
                                 4 * attention_tile_elements(kKeys, kDim));
-    const cudaError_t error = cudaFuncSetAttribute(
-        forward_tiles<T, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    if (error != cudaSuccess) return fail_with_cuda_error("attention", error);
-    forward_tiles<T, kDim>
-        <<<grid, kAttentionThreads, kBytes, static_cast<cudaStream_t>(context.stream)>>>(p);
-    return finish_launch("attention", context.stream);
+    return launch_tiles("attention", context, forward_tiles<T, kDim>, grid, kBytes, p);
 }
 
 template <class T>

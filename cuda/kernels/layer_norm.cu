@@ -87,18 +87,13 @@ __global__ void __launch_bounds__(kMostRowThreads)
     extern __shared__ float accumulators[];
     __shared__ float shared[32];
     const std::int64_t chunk = blockIdx.x;
-    // A thread only ever touches the sums of its own columns, so they need no barrier.
-    float* const weight_row = a.weight_partials + chunk * a.columns;
-    float* const bias_row = a.bias_partials + chunk * a.columns;
-    float* const weight_sums = a.sums_in_shared ? accumulators : weight_row;
-    float* const bias_sums =
-        a.sums_in_shared ? accumulators + (a.weight_partials != nullptr ? a.columns : 0) : bias_row;
-    for_each_pack<kPack>(a.columns, [&](std::int64_t i, int count) {
-        for (int k = 0; k < count; ++k) {
-            if (a.weight_partials != nullptr) weight_sums[i + k] = 0;
-            if (a.bias_partials != nullptr) bias_sums[i + k] = 0;
-        }
-    });
+    float* const first = a.sums_in_shared ? accumulators : nullptr;
+    float* const behind =
+        first != nullptr && a.weight_partials != nullptr ? first + a.columns : first;
+    const ColumnSums weight_sums(a.weight_partials, first, chunk, a.columns);
+    const ColumnSums bias_sums(a.bias_partials, behind, chunk, a.columns);
+    weight_sums.clear<kPack>(a.columns);
+    bias_sums.clear<kPack>(a.columns);
     const std::int64_t begin = chunk * a.rows_each;
     const std::int64_t end = begin + a.rows_each < a.rows ? begin + a.rows_each : a.rows;
     const auto n = static_cast<float>(a.columns);
@@ -118,8 +113,8 @@ __global__ void __launch_bounds__(kMostRowThreads)
                 const float g = a.weight != nullptr ? d[k] * w[k] : d[k];
                 sum_g += g;
                 sum_gx += g * normal;
-                if (k < count && a.weight_partials != nullptr) weight_sums[i + k] += d[k] * normal;
-                if (k < count && a.bias_partials != nullptr) bias_sums[i + k] += d[k];
+                if (k < count && weight_sums.wanted()) weight_sums.sums[i + k] += d[k] * normal;
+                if (k < count && bias_sums.wanted()) bias_sums.sums[i + k] += d[k];
             }
         });
         if (a.grad_x == nullptr) continue;
@@ -139,13 +134,8 @@ __global__ void __launch_bounds__(kMostRowThreads)
             store_pack<T, kPack>(d, count, dx + i);
         });
     }
-    if (!a.sums_in_shared) return;
-    for_each_pack<kPack>(a.columns, [&](std::int64_t i, int count) {
-        for (int k = 0; k < count; ++k) {
-            if (a.weight_partials != nullptr) weight_row[i + k] = weight_sums[i + k];
-            if (a.bias_partials != nullptr) bias_row[i + k] = bias_sums[i + k];
-        }
-    });
+    weight_sums.leave<kPack>(a.columns);
+    bias_sums.leave<kPack>(a.columns);
 }
 
 KernelStatus layer_norm(const KernelContext& context, const TensorView& x, const TensorView& weight,

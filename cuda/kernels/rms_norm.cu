@@ -67,14 +67,8 @@ __global__ void __launch_bounds__(kMostRowThreads)
     extern __shared__ float accumulators[];
     __shared__ float shared[32];
     const std::int64_t chunk = blockIdx.x;
-    // A thread only ever touches the sums of its own columns, so they need no barrier.
-    float* const partial_row = a.partials + chunk * a.columns;
-    float* const sums = a.sums_in_shared ? accumulators : partial_row;
-    for_each_pack<kPack>(a.columns, [&](std::int64_t i, int count) {
-        for (int k = 0; k < count; ++k) {
-            if (a.partials != nullptr) sums[i + k] = 0;
-        }
-    });
+    const ColumnSums sums(a.partials, a.sums_in_shared ? accumulators : nullptr, chunk, a.columns);
+    sums.clear<kPack>(a.columns);
     const std::int64_t begin = chunk * a.rows_each;
     const std::int64_t end = begin + a.rows_each < a.rows ? begin + a.rows_each : a.rows;
     for (std::int64_t row = begin; row < end; ++row) {
@@ -91,7 +85,7 @@ __global__ void __launch_bounds__(kMostRowThreads)
             for (int k = 0; k < kPack; ++k) {
                 const float product = d[k] * (v[k] * scale);
                 sum_gx += a.weight != nullptr ? product * w[k] : product;
-                if (k < count && a.partials != nullptr) sums[i + k] += product;
+                if (k < count && sums.wanted()) sums.sums[i + k] += product;
             }
         });
         if (a.grad_x == nullptr) continue;
@@ -110,10 +104,7 @@ __global__ void __launch_bounds__(kMostRowThreads)
             store_pack<T, kPack>(d, count, dx + i);
         });
     }
-    if (!a.sums_in_shared) return;
-    for_each_pack<kPack>(a.columns, [&](std::int64_t i, int count) {
-        for (int k = 0; k < count; ++k) partial_row[i + k] = sums[i + k];
-    });
+    sums.leave<kPack>(a.columns);
 }
 
 KernelStatus rms_norm(const KernelContext& context, const TensorView& x, const TensorView& weight,

@@ -141,25 +141,29 @@ bool CachingAllocator::release(void* data) {
     statistics_.bytes_requested -= block.requested;
     statistics_.bytes_in_use -= block.bytes;
     block.requested = 0;
+    retire(std::move(block));
+    return true;
+}
+
+// Streams up to now may still use the block.
+void CachingAllocator::retire(Block block) {
     if (block.pool == 0) block.pool = pool_of(block.stream);
     Pending pending;
-    for (StreamHandle stream : block.other_users) {
+    // On a captured stream an event would become a part of the graph: such a user stays with the
+    // block, and is asked when the pool gives it up.
+    std::erase_if(block.other_users, [&](StreamHandle stream) {
         const PoolHandle pool = pool_of(stream);
         if (pool == 0) {
             pending.events.push_back(memory_.record_event(stream));
         } else if (block.pool == 0) {
-            block.pool = pool;  // an event would become a part of the graph
+            block.pool = pool;
         }
-    }
-    block.other_users.clear();
-    if (pending.events.empty()) {
-        make_free(std::move(block));
-        return true;
-    }
+        return pool == 0;
+    });
+    if (pending.events.empty()) return make_free(std::move(block));
     statistics_.bytes_pending += block.bytes;
     pending.block = std::move(block);
     pending_.push_back(std::move(pending));
-    return true;
 }
 
 bool CachingAllocator::record_use(void* data, StreamHandle stream) {
@@ -184,6 +188,7 @@ void CachingAllocator::make_free(Block block) {
         return;
     }
     block.pool = 0;
+    if (!block.other_users.empty()) return retire(std::move(block));
     if (block.slab != nullptr) --slabs_[block.slab].live_blocks;
     std::vector<Block>& list = free_[block.stream][block.bytes];
     list.push_back(std::move(block));
@@ -192,6 +197,7 @@ void CachingAllocator::make_free(Block block) {
 // An event that could not be recorded never completes by itself: such a block waits for trim, where
 // giving memory back waits for the device.
 void CachingAllocator::collect_pending(bool wait) {
+    std::vector<Block> done;
     std::erase_if(pending_, [&](Pending& pending) {
         std::erase_if(pending.events, [&](EventHandle event) {
             if (event == nullptr) return wait;
@@ -202,9 +208,10 @@ void CachingAllocator::collect_pending(bool wait) {
         });
         if (!pending.events.empty()) return false;
         statistics_.bytes_pending -= pending.block.bytes;
-        make_free(std::move(pending.block));
+        done.push_back(std::move(pending.block));
         return true;
     });
+    for (Block& block : done) make_free(std::move(block));
 }
 
 void CachingAllocator::trim_locked() {

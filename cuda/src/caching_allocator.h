@@ -82,7 +82,8 @@ class CachingAllocator {
     // given before too.
     [[nodiscard]] PoolHandle begin_pool(StreamHandle stream);
     void end_pool(StreamHandle stream);
-    // The pool's blocks are free again, or their holders'. No replay may be under way.
+    // The pool's blocks are free again, once other streams are done with them, or their holders'.
+    // No replay may be under way.
     void release_pool(PoolHandle pool);
 
     [[nodiscard]] AllocatorStatistics statistics();
@@ -116,6 +117,7 @@ class CachingAllocator {
     bool cut_slab(std::int64_t wanted, StreamHandle stream, Block& block);
     bool take_from_driver(std::int64_t wanted, StreamHandle stream, Block& block);
     void* acquire(std::int64_t bytes);
+    void retire(Block block);
     void make_free(Block block);
     void collect_pending(bool wait);
     void trim_locked();

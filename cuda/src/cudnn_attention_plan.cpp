@@ -46,6 +46,11 @@ std::string shortened(std::string message) {
     return message;
 }
 
+// Written once, before the first call: other threads may be running plans later on.
+void let_frontend_use(const CudnnLibrary& library) {
+    if (fe::cudnn_dlhandle != library.file) fe::cudnn_dlhandle = library.file;
+}
+
 void require(fe::error_t result) {
     if (result.is_bad()) throw std::runtime_error(result.get_message());
 }
@@ -199,7 +204,7 @@ class Plan : public CudnnAttentionPlan {
 }  // namespace
 
 void* cudnn_handle(const CudnnLibrary& library, std::string& reason) try {
-    fe::cudnn_dlhandle = library.file;
+    let_frontend_use(library);
     cudnnHandle_t handle = nullptr;
     const cudnnStatus_t status = fe::detail::create_handle(&handle);
     if (status == CUDNN_STATUS_SUCCESS) return handle;
@@ -223,7 +228,7 @@ std::unique_ptr<CudnnAttentionPlan> build_cudnn_attention(const CudnnLibrary& li
                                                           const CudnnAttentionShape& shape,
                                                           void* handle, const std::string& device,
                                                           std::string& reason) try {
-    fe::cudnn_dlhandle = library.file;
+    let_frontend_use(library);
     auto plan = std::make_unique<Plan>(shape);
     plan->build(handle, device);
     return plan;

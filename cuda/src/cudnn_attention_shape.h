@@ -140,6 +140,11 @@ using CudnnViews = std::array<const TensorView*, kCudnnRows>;
             return "packed queries and keys that differ";
         }
     }
+    const TensorView& sums = a.log_sum_exp;  // moved, or handed on, as [heads, tokens] in one piece
+    if (sums.present() && (sums.stride(0) != a.q.size(0) || sums.stride(1) != 1 ||
+                           reinterpret_cast<std::uintptr_t>(sums.data) % 16 != 0)) {
+        return "log-sum-exps with gaps or off 16 bytes";
+    }
     const CudnnViews views = cudnn_views(a, b);
     for (int tensor = 0; tensor < kCudnnRows; ++tensor) {
         const TensorView* const view = views[static_cast<std::size_t>(tensor)];

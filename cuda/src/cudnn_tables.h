@@ -9,7 +9,8 @@
 namespace tempra::cuda {
 
 // Where packed sequences begin in each tensor and how long they are, in one block: lengths
-// [sequences] first, then for each tensor that the plan has, in order, [sequences + 1].
+// [sequences] first, then for each tensor that the plan has, in order, [sequences + 1]. Each begins
+// at 16 bytes, as cuDNN is told of every tensor.
 struct CudnnTables {
     const std::int32_t* offsets = nullptr;
     std::int64_t offsets_stride = 1, given = 0;  // sequences that there are
@@ -19,10 +20,15 @@ struct CudnnTables {
     std::int32_t* out = nullptr;
 
     [[nodiscard]] TEMPRA_HOST_DEVICE std::int32_t* table(int number) const {
-        return out + sequences + number * (sequences + 1);
+        return out + spaced(sequences) + number * spaced(sequences + 1);
     }
     [[nodiscard]] static std::int64_t bytes(std::int64_t sequences, std::int64_t count) {
-        return 4 * (sequences + count * (sequences + 1));
+        return 4 * (spaced(sequences) + count * spaced(sequences + 1));
+    }
+
+  private:
+    [[nodiscard]] static TEMPRA_HOST_DEVICE std::int64_t spaced(std::int64_t entries) {
+        return (entries + 3) / 4 * 4;
     }
 };
 [[nodiscard]] KernelStatus make_cudnn_tables(const KernelContext& context,

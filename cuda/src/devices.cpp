@@ -43,15 +43,12 @@ class DriverMemory final : public DeviceMemory {
 
     void* acquire(std::int64_t bytes) noexcept override {
         void* data = nullptr;
-        if (cudaMalloc(&data, static_cast<std::size_t>(bytes)) != cudaSuccess) {
-            static_cast<void>(cudaGetLastError());  // the refusal is answered, not sticky
-            return nullptr;
-        }
+        if (!succeeded(cudaMalloc(&data, static_cast<std::size_t>(bytes)))) return nullptr;
         changed(bytes);
         return data;
     }
     void give_back(void* block, std::int64_t bytes) noexcept override {
-        static_cast<void>(cudaFree(block));  // at exit the driver may be gone: nothing to say then
+        static_cast<void>(succeeded(cudaFree(block)));  // at exit the driver may be gone
         changed(-bytes);
     }
     std::int64_t free_bytes() noexcept override { return memory_info().first; }
@@ -59,27 +56,30 @@ class DriverMemory final : public DeviceMemory {
 
     EventHandle record_event(StreamHandle stream) noexcept override {
         cudaEvent_t event = nullptr;
-        if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) return nullptr;
-        if (cudaEventRecord(event, static_cast<cudaStream_t>(stream)) != cudaSuccess) {
-            cudaEventDestroy(event);
-            return nullptr;
-        }
-        return event;
+        if (!succeeded(cudaEventCreateWithFlags(&event, cudaEventDisableTiming))) return nullptr;
+        if (succeeded(cudaEventRecord(event, static_cast<cudaStream_t>(stream)))) return event;
+        destroy_event(event);
+        return nullptr;
     }
     bool is_complete(EventHandle event) noexcept override {
-        return cudaEventQuery(static_cast<cudaEvent_t>(event)) == cudaSuccess;
+        return succeeded(cudaEventQuery(static_cast<cudaEvent_t>(event)));
     }
     void wait_for(EventHandle event) noexcept override {
-        static_cast<void>(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
+        static_cast<void>(succeeded(cudaEventSynchronize(static_cast<cudaEvent_t>(event))));
     }
     void destroy_event(EventHandle event) noexcept override {
-        static_cast<void>(cudaEventDestroy(static_cast<cudaEvent_t>(event)));
+        static_cast<void>(succeeded(cudaEventDestroy(static_cast<cudaEvent_t>(event))));
     }
 
   private:
+    // A failure is answered where it is met: kept by the runtime, the next launch would be blamed.
+    static bool succeeded(cudaError_t error) {
+        if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
+        return error == cudaSuccess;
+    }
     static std::pair<std::int64_t, std::int64_t> memory_info() {
         std::size_t free = 0, total = 0;
-        if (cudaMemGetInfo(&free, &total) != cudaSuccess) return {0, 0};
+        if (!succeeded(cudaMemGetInfo(&free, &total))) return {0, 0};
         return {static_cast<std::int64_t>(free), static_cast<std::int64_t>(total)};
     }
     void changed(std::int64_t bytes) noexcept {

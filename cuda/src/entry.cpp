@@ -149,6 +149,8 @@ TempraCudaStatus copy_bytes(const char* name, void* to, const void* from, std::i
         return fail(TEMPRA_CUDA_BAD_ARGUMENT,
                     std::string(name) + (bytes < 0 ? ": a negative size" : ": no stream given"));
     }
+    // Recorded, it would use the host's memory with every launch.
+    if (kind != cudaMemcpyDeviceToDevice && is_captured(stream)) return refuse_captured(name);
     return check(name, cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind,
                                        static_cast<cudaStream_t>(stream)));
 }
@@ -183,7 +185,9 @@ TempraCudaStatus event_record(void* event, void* stream) noexcept {
 TempraCudaStatus event_is_complete(void* event, std::int32_t* complete) noexcept {
     const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event));
     *complete = error == cudaSuccess ? 1 : 0;
-    return error == cudaErrorNotReady ? TEMPRA_CUDA_OK : check("cudaEventQuery", error);
+    if (error != cudaErrorNotReady) return check("cudaEventQuery", error);
+    static_cast<void>(cudaGetLastError());  // an answer, not a failure
+    return TEMPRA_CUDA_OK;
 }
 TempraCudaStatus event_synchronize(void* event) noexcept {
     return check("cudaEventSynchronize", cudaEventSynchronize(static_cast<cudaEvent_t>(event)));

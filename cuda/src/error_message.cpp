@@ -39,6 +39,7 @@ TempraCudaHostServices host_services() noexcept {
 }
 
 TempraCudaStatus fail_with_cuda_error(const char* call, int error) noexcept {
+    static_cast<void>(cudaGetLastError());  // answered here: the next launch would be blamed for it
     const auto code = static_cast<cudaError_t>(error);
     const TempraCudaStatus status =
         code == cudaErrorMemoryAllocation ? TEMPRA_CUDA_OUT_OF_MEMORY : TEMPRA_CUDA_FAILED;

@@ -19,7 +19,7 @@ void set_host_services(const TempraCudaHostServices& services) noexcept;
 // At the end of every kernel launch: turns a failed launch into a status, else tells the host.
 [[nodiscard]] TempraCudaStatus finish_launch(const char* kernel, void* stream) noexcept;
 
-// `call` failed with this cudaError_t.
+// `call` failed with this cudaError_t, which the runtime forgets.
 TempraCudaStatus fail_with_cuda_error(const char* call, int error) noexcept;
 
 }  // namespace tempra::cuda

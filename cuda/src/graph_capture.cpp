@@ -68,7 +68,7 @@ TempraCudaStatus refuse_captured(const char* call) noexcept {
         TEMPRA_CUDA_STREAM_IS_CAPTURED,
         std::string(call) +
             ": a stream is being captured into a graph; until capture_end nothing may wait for it, "
-            "nor it for anything else");
+            "nor it for anything else, nor is anything copied between it and the host");
 }
 
 TempraCudaStatus capture_begin(void* stream) noexcept try {

@@ -12,7 +12,7 @@ TempraCudaStatus graph_destroy(void* graph) noexcept;
 
 [[nodiscard]] bool is_captured(void* stream) noexcept;
 [[nodiscard]] bool has_captured_stream(const DeviceState& device) noexcept;
-// The status of `call`, which would have waited.
+// The status of `call`, which would have waited, or copied from or to the host.
 TempraCudaStatus refuse_captured(const char* call) noexcept;
 
 }  // namespace tempra::cuda

@@ -68,6 +68,11 @@ class AttentionChoice : public testing::Test {
         }
         a.log_sum_exp = heads();
         a.log_sum_exp.dtype = DType::f32;
+        a.log_sum_exp.dimensions = 2;
+        a.log_sum_exp.sizes[0] = kHeads;
+        a.log_sum_exp.sizes[1] = kTokens;
+        a.log_sum_exp.strides[0] = kTokens;
+        a.log_sum_exp.strides[1] = 1;
         a.log_sum_exp.data = block(kTokens * kHeads * 4);
         a.offsets_q = heads();
         a.offsets_q.dtype = DType::i32;

@@ -253,6 +253,43 @@ TEST_F(Allocator, APoolDoesNotWaitForEventsOfItsOwnStream) {
     allocator.end_pool(one);
     EXPECT_NE(get(5 * kMebibyte, two), block);
     allocator.release_pool(pool);
+    // What was put on stream one before the capture may still use it.
+    EXPECT_NE(get(5 * kMebibyte, two), block);
+    ASSERT_EQ(device.live_events.size(), 1U);
+    device.complete.insert(*device.live_events.begin());
+    EXPECT_EQ(get(5 * kMebibyte, two), block);
+}
+
+TEST_F(Allocator, ABlockPendingBesideAPoolOutlivesIt) {
+    const StreamHandle three = reinterpret_cast<StreamHandle>(3);
+    void* const block = get(5 * kMebibyte, two);
+    EXPECT_TRUE(allocator.record_use(block, one));
+    EXPECT_TRUE(allocator.record_use(block, three));
+    const PoolHandle pool = allocator.begin_pool(one);
+    EXPECT_TRUE(allocator.release(block));
+    ASSERT_EQ(device.live_events.size(), 1U) << "of stream three";
+    allocator.end_pool(one);
+    allocator.release_pool(pool);
+    device.complete.insert(*device.live_events.begin());
+    EXPECT_NE(get(5 * kMebibyte, two), block) << "stream one comes next";
+    ASSERT_EQ(device.live_events.size(), 1U);
+    device.complete.insert(*device.live_events.begin());
+    EXPECT_EQ(get(5 * kMebibyte, two), block);
+    EXPECT_EQ(allocator.statistics().bytes_pending, 0);
+}
+
+TEST_F(Allocator, ABlockThatAPoolHasFromAnotherStreamWaitsForThePools) {
+    void* const block = get(5 * kMebibyte, two);
+    EXPECT_TRUE(allocator.record_use(block, one));
+    const PoolHandle pool = allocator.begin_pool(one);
+    EXPECT_TRUE(allocator.release(block));
+    EXPECT_EQ(get(5 * kMebibyte, one), block);
+    allocator.end_pool(one);
+    allocator.release_pool(pool);
+    EXPECT_TRUE(allocator.release(block));
+    EXPECT_NE(get(5 * kMebibyte, two), block) << "handed out while stream one still uses it";
+    ASSERT_EQ(device.live_events.size(), 1U);
+    device.complete.insert(*device.live_events.begin());
     EXPECT_EQ(get(5 * kMebibyte, two), block);
 }
 

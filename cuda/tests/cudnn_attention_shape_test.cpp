@@ -77,6 +77,10 @@ TEST(CudnnAttentionShape, RefusesWhatOnlyOurKernelsDo) {
     EXPECT_TRUE(
         refused([](B& b) { b.forward.v.data = reinterpret_cast<void*>(std::uintptr_t{4104}); }));
     EXPECT_TRUE(refused([](B& b) { b.forward.k.strides[1] = 0; }));
+    EXPECT_TRUE(refused([](B& b) { b.forward.log_sum_exp.strides[0] = 516; })) << "with gaps";
+    EXPECT_TRUE(refused([](B& b) { b.forward.log_sum_exp.strides[1] = 4; }));
+    EXPECT_TRUE(refused(
+        [](B& b) { b.forward.log_sum_exp.data = reinterpret_cast<void*>(std::uintptr_t{4100}); }));
     EXPECT_TRUE(refused([](B& b) {
         b.forward.causal = 0;
         b.forward.window = 5;
@@ -203,13 +207,22 @@ TEST(CudnnStatistics, HaveAPlaceOfTheirOwnForEachHeadAndToken) {
     EXPECT_EQ(s.their_place(2, 7), 7 * 3 + 2);
 }
 
-TEST(CudnnTables, TakeOneBlock) {
-    CudnnTables tables;
-    std::vector<std::int32_t> block(static_cast<std::size_t>(CudnnTables::bytes(8, 5) / 4));
-    tables.sequences = 8;
-    tables.out = block.data();
-    EXPECT_EQ(tables.table(0), block.data() + 8);
-    EXPECT_EQ(tables.table(4) + 9, block.data() + block.size());
+// Plans are built for tensors at 16 bytes.
+TEST(CudnnTables, TakeOneBlockInWhichEachIsAligned) {
+    for (const std::int64_t sequences : {1, 2, 4, 8, 64}) {
+        CudnnTables tables;
+        tables.sequences = sequences;
+        tables.out = reinterpret_cast<std::int32_t*>(std::uintptr_t{4096});
+        const std::int32_t* end = tables.out + sequences;  // of the lengths
+        for (int number = 0; number < 9; ++number) {
+            const std::int32_t* const table = tables.table(number);
+            EXPECT_EQ(reinterpret_cast<std::uintptr_t>(table) % 16, 0U)
+                << sequences << " sequences, table " << number;
+            EXPECT_GE(table, end);
+            end = table + sequences + 1;
+            EXPECT_LE(end - tables.out, CudnnTables::bytes(sequences, number + 1) / 4);
+        }
+    }
 }
 
 }  // namespace

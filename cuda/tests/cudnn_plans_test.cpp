@@ -98,7 +98,10 @@ CudnnAttentionShape shape_of(const Problem& p, std::int32_t architecture, bool b
     a.out = b.grad_out = view(rows, p.heads, p.heads * p.head_dim);
     b.grad_q = a.q;
     b.grad_k = b.grad_v = a.k;
-    if (p.statistics) a.log_sum_exp = a.q;
+    if (p.statistics) {
+        a.log_sum_exp = view(p.heads, rows, rows);
+        a.log_sum_exp.strides[1] = 1;
+    }
     a.offsets_q = a.q;
     a.offsets_q.sizes[0] = p.sequences + 1;
     a.offsets_k = a.offsets_q;

@@ -252,6 +252,28 @@ TEST_F(Graphs, RefuseToWait) {
     require(library->event_destroy(event));
 }
 
+// A recorded copy would use the host's memory with every launch, long after the caller's is gone.
+TEST_F(Graphs, RefuseCopiesFromAndToTheHost) {
+    const std::vector<float> zeros(kCount), ones(kCount, 1.0F);
+    float* const data = upload(zeros.data(), kCount);
+    std::vector<float> sent = ones, received = ones;
+    void* const graph = capture([&] {
+        EXPECT_EQ(library->copy_to_device(data, sent.data(), 4 * kCount, stream),
+                  TEMPRA_CUDA_STREAM_IS_CAPTURED);
+        const std::string said = library->last_error();
+        EXPECT_EQ(said.rfind("copy_to_device: a stream is being captured", 0), 0U) << said;
+        EXPECT_EQ(library->copy_to_host(received.data(), data, 4 * kCount, stream),
+                  TEMPRA_CUDA_STREAM_IS_CAPTURED);
+        ASSERT_EQ(kernels().fill({stream}, vector_view(data, DType::f32, 1), 3.0), kKernelOk);
+    });
+    ASSERT_NE(graph, nullptr) << "the capture went on";
+    require(library->graph_launch(graph, stream));
+    EXPECT_EQ(received, ones);
+    EXPECT_EQ(read(data, 2), (std::vector<float>{3.0F, 0.0F}));
+    require(library->graph_destroy(graph));
+    require(library->release(data));
+}
+
 TEST_F(Graphs, RefuseWhatTheyAreNot) {
     void* graph = &graph;
     EXPECT_EQ(library->capture_end(stream, &graph), TEMPRA_CUDA_BAD_ARGUMENT);
@@ -262,6 +284,16 @@ TEST_F(Graphs, RefuseWhatTheyAreNot) {
     require(library->capture_begin(stream));
     require(library->capture_end(stream, nullptr));  // discarded
     require(library->stream_synchronize(stream));
+}
+
+// The runtime keeps a thread's last error until somebody asks, as every launch does.
+TEST_F(Graphs, ALaunchIsNotBlamedForACallThatFailedBefore) {
+    void* block = nullptr;
+    EXPECT_NE(library->allocate_pinned(std::int64_t{1} << 60, &block), TEMPRA_CUDA_OK);
+    void* const data = allocate(4 * kCount);
+    EXPECT_EQ(kernels().fill({stream}, vector_view(data, DType::f32, kCount), 3.0), kKernelOk)
+        << library->last_error();
+    require(library->release(data));
 }
 
 // A product by cuBLASLt and a sort, with the scratch memory of both.

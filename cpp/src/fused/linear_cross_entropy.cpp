@@ -12,12 +12,11 @@
 #include "autograd/saved_tensor.h"
 #include "autograd/tape.h"
 #include "dispatch/launch.h"
+#include "fused/composed_linear_cross_entropy.h"
 #include "fused/parameter_access.h"
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
-#include "tempra/ops/indexing.h"
 #include "tempra/ops/layout.h"
-#include "tempra/ops/matmul.h"
 #include "tempra/ops/reduce.h"
 
 namespace tempra {
@@ -25,8 +24,6 @@ namespace tempra {
 namespace {
 
 constexpr const char* kName = "linear_cross_entropy";
-
-DType statistics_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
 LinearCrossEntropyArguments base_arguments(const Tensor& hidden, const Tensor& weight,
                                            const Tensor& bias, const Tensor& labels,
@@ -206,33 +203,6 @@ void DeferredLossNode::backward(BackwardContext& context) {
     copy_(result, reduce_losses(losses, divisor, options.reduction));
 }
 
-Tensor composed_loss(const Tensor& hidden, const Tensor& weight, const Tensor& bias,
-                     const Tensor& labels, const Tensor& valid, const Divisor& divisor,
-                     const CrossEntropyOptions& options) {
-    const DType dtype = statistics_dtype(hidden.dtype());
-    Tensor logits = cast(matmul(hidden, transpose(cast(weight, hidden.dtype()), 0, 1)), dtype);
-    if (bias.defined()) logits = add(logits, cast(bias, dtype));
-    const std::int64_t last[] = {-1};
-    const Tensor peak = maximum_of(logits.detach(), last, true);
-    const Tensor log_sum_exp =
-        squeeze(add(log(sum(exp(subtract(logits, peak)), last, true)), peak), -1);
-    const Tensor safe = where(valid, labels, scalar_like(labels, 0));
-    const Tensor picked = squeeze(gather(logits, -1, unsqueeze(safe, -1)), -1);
-    const double smoothing = options.label_smoothing;
-    Tensor losses = subtract(log_sum_exp, multiply(picked, scalar_like(picked, 1.0 - smoothing)));
-    if (smoothing != 0) {
-        const Tensor average = mean(logits, last);
-        losses = subtract(losses, multiply(average, scalar_like(average, smoothing)));
-    }
-    if (options.z_loss != 0) {
-        const Tensor penalty = square(log_sum_exp);
-        losses = add(losses, multiply(penalty, scalar_like(penalty, options.z_loss)));
-    }
-    losses = where(valid, losses, scalar_like(losses, 0));
-    return options.reduction == Reduction::none ? losses
-                                                : reduce_losses(losses, divisor, options.reduction);
-}
-
 void check_arguments(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
                      const Tensor& bias, const CrossEntropyOptions& options) {
     TEMPRA_CHECK(
@@ -305,7 +275,13 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Te
     check_arguments(hidden, weight, labels, bias, options);
     const Tensor valid = valid_labels(labels, options);
     const Divisor divisor = count(valid, options);
-    if (is_composed()) return composed_loss(hidden, weight, bias, labels, valid, divisor, options);
+    if (is_composed()) {
+        const Tensor losses =
+            composed_linear_cross_entropy(hidden, weight, bias, labels, valid, options);
+        return options.reduction == Reduction::none
+                   ? losses
+                   : reduce_losses(losses, divisor, options.reduction);
+    }
 
     const bool recording = should_record({&hidden, &weight, &bias});
     const GradModeGuard off(false);

@@ -24,4 +24,7 @@ struct EmulatedStream {
 
 void perform(cudaStream_t stream, Work work);
 
+// What a call returns: a failure stays for cudaGetLastError of the calling thread, as on a device.
+cudaError_t returned(cudaError_t error);
+
 }  // namespace tempra::cuda::emulation

@@ -138,11 +138,11 @@ typedef struct TempraCudaLibrary {
 
     /* Graphs: what is put on the stream between begin and end is recorded and not run, and runs
      * with every launch, with the same arguments and on the same memory: what varies lies in device
-     * memory. Nothing may wait for a captured stream, nor it for an event; such a call fails and
-     * the capture goes on. Blocks allocated or released on the stream meanwhile are the graph's
-     * until it is destroyed. Kernels should have run once before: what they set up is not a part of
-     * the graph. `capture_end` with a null `graph` discards what was recorded. `graph_destroy`
-     * waits for the launches. */
+     * memory. Nothing may wait for a captured stream, nor it for an event, and nothing is copied
+     * between it and the host; such a call fails and the capture goes on. Blocks allocated or
+     * released on the stream meanwhile are the graph's until it is destroyed. Kernels should have
+     * run once before: what they set up is not a part of the graph. `capture_end` with a null
+     * `graph` discards what was recorded. `graph_destroy` waits for the launches. */
     TempraCudaStatus (*capture_begin)(void* stream);
     TempraCudaStatus (*capture_end)(void* stream, void** graph);
     TempraCudaStatus (*graph_launch)(void* graph, void* stream);
