@@ -9,6 +9,7 @@
 #include "tempra/autograd.h"
 #include "tempra/error.h"
 #include "tempra/ops/layout.h"
+#include "tensor/dtype_range.h"
 #include "tensor/tensor_access.h"
 
 namespace tempra::python {
@@ -104,6 +105,19 @@ Tensor from_numpy(const py::object& object) {
     return from_memory(data, sizes, strides, dtype, release_later(array), writable);
 }
 
+namespace {
+
+// The numbers of a list, which nobody has given a dtype yet.
+void check_representable(const Tensor& values, DType dtype) {
+    if (is_floating(dtype) || dtype == values.dtype()) return;
+    const Tensor numbers = cast(values, DType::f64);
+    for (std::int64_t i = 0; i < numbers.numel(); ++i) {
+        tempra::check_representable("tensor", numbers.data_as<double>()[i], dtype);
+    }
+}
+
+}  // namespace
+
 Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
     const GradModeGuard off(false);
     if (py::isinstance<Tensor>(data)) {
@@ -115,6 +129,7 @@ Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
     const Tensor values = from_numpy(array);
     const DType natural = !typed && values.dtype() == DType::f64 ? DType::f32 : values.dtype();
     const DType wanted = dtype.value_or(natural);
+    if (!typed) check_representable(values, wanted);
     return wanted == values.dtype() ? clone(values) : cast(values, wanted);
 }
 

@@ -193,7 +193,9 @@ void bind_conversions(py::class_<Tensor>& tensor) {
         .def("detach", &Tensor::detach)
         .def("clone", &clone)
         .def("contiguous", &contiguous)
-        .def("to", &cast, py::arg("dtype"), "The same numbers in another dtype.")
+        .def("to", &cast, py::arg("dtype"),
+             "The same numbers in another dtype, as NumPy's astype: to integers a fraction is cut "
+             "off, and what they cannot hold (nan, out of range) becomes some integer.")
         .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(),
              "The same numbers on another device: cpu, cuda or cuda:N.")
         .def(

@@ -344,7 +344,7 @@ def test_inspect_reads_every_line(
     assert "1 preference pair\n" in command(capsys, "data", "inspect", pairs)[1]
     plain = tmp_path / "plain.txt"
     plain.write_text("Only text.\n")
-    assert "1 documents, 11 characters\n" in command(capsys, "data", "inspect", plain)[1]
+    assert "1 document, 11 characters\n" in command(capsys, "data", "inspect", plain)[1]
     alpaca.write_text(alpaca.read_text() + "{\n")
     code, out, err = command(capsys, "data", "inspect", alpaca)
     assert (code, out) == (1, "")
