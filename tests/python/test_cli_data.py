@@ -317,6 +317,19 @@ def test_token_bin_files(tmp_path: Path) -> None:
     assert read_token_bin_file(file).tolist() == [0, 1, 2**32 - 1]
 
 
+def test_an_error_about_two_paths_names_both(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def rename(path: Path, **_: object) -> bool:
+        os.rename(tmp_path / "absent", tmp_path / "new")
+        return True
+
+    monkeypatch.setattr(Path, "is_file", rename)
+    code, _, err = run(capsys, "data", "inspect", tmp_path / "any")
+    said = f"{tmp_path / 'absent'} to {tmp_path / 'new'}: No such file or directory"
+    assert (code, err) == (1, f"tempra: {said}\n")
+
+
 # The names of the command's own options
 
 
