@@ -91,13 +91,26 @@ void bind_dtype(py::module_& module) {
               py::arg("name"));
 }
 
+// Reading from a device waits for all that was put on it, during which other threads may run.
+template <class Read>
+auto without_gil_on_device(const Tensor& x, const Read& read) {
+    std::optional<py::gil_scoped_release> release;
+    if (x.device().type == DeviceType::cuda) release.emplace();
+    return read();
+}
+double number_of(const Tensor& x) {
+    return without_gil_on_device(x, [&] { return x.item(); });
+}
+Tensor fetched(const Tensor& x) {
+    return without_gil_on_device(x, [&] { return to_device(x.detach(), {}); });
+}
+
 py::object item_of(const Tensor& x) {
-    if (is_floating(x.dtype())) return py::float_(x.item());
-    if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
+    if (is_floating(x.dtype())) return py::float_(number_of(x));
+    if (x.dtype() == DType::boolean) return py::bool_(number_of(x) != 0);
     TEMPRA_CHECK(ShapeError, x.numel() == 1, "item: needs exactly one element, got shape {}",
                  x.sizes());
-    const Tensor here = to_device(x.detach(), {});
-    return py::int_(cast(here, DType::i64).data_as<std::int64_t>()[0]);
+    return py::int_(cast(fetched(x), DType::i64).data_as<std::int64_t>()[0]);
 }
 
 void bind_attributes(py::class_<Tensor>& tensor) {
@@ -133,8 +146,8 @@ void bind_attributes(py::class_<Tensor>& tensor) {
                  TEMPRA_CHECK(ShapeError, x.dimensions() > 0, "len: a 0-d tensor has no length");
                  return x.size(0);
              })
-        .def("__bool__", [](const Tensor& x) { return x.item() != 0; })
-        .def("__float__", &Tensor::item)
+        .def("__bool__", [](const Tensor& x) { return number_of(x) != 0; })
+        .def("__float__", &number_of)
         .def("__int__", [](const Tensor& x) { return py::int_(item_of(x)); })
         .def("__repr__", [](const Tensor& x) { return to_string(x); });
     tensor.attr("__hash__") = py::cpp_function(
@@ -168,7 +181,7 @@ void bind_conversions(py::class_<Tensor>& tensor) {
             py::arg("dtype") = py::none(), py::arg("copy") = py::none())
         .def("tolist",
              [](const Tensor& x) {
-                 const Tensor here = to_device(x.detach(), {});
+                 const Tensor here = fetched(x);
                  return to_numpy(x.dtype() == DType::bf16 ? cast(here, DType::f32) : here)
                      .attr("tolist")();
              })
@@ -196,10 +209,11 @@ void bind_conversions(py::class_<Tensor>& tensor) {
         .def("to", &cast, py::arg("dtype"),
              "The same numbers in another dtype, as NumPy's astype: to integers a fraction is cut "
              "off, and what they cannot hold (nan, out of range) becomes some integer.")
-        .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(),
+        .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(), ReleaseGil(),
              "The same numbers on another device: cpu, cuda or cuda:N.")
         .def(
-            "cpu", [](const Tensor& x) { return to_device(x, {}); }, "The tensor on the CPU.")
+            "cpu", [](const Tensor& x) { return to_device(x, {}); }, ReleaseGil(),
+            "The tensor on the CPU.")
         .def(
             "cuda",
             [](const Tensor& x, int index) {
