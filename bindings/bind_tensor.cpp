@@ -187,11 +187,14 @@ void bind_conversions(py::class_<Tensor>& tensor) {
              })
         .def(
             "__dlpack__",
-            [](const Tensor& x, const py::object& stream, const py::kwargs& /*max_version, ...*/) {
-                return to_dlpack(x, stream);
+            [](const Tensor& x, const py::object& stream, const py::object& max_version,
+               const py::object& device, const py::object& copy) {
+                return to_dlpack(x, {stream, max_version, device, copy});
             },
-            py::kw_only(), py::arg("stream") = py::none(),
-            "Capsule that shares the memory; `stream` is the consumer's, which then waits for it.")
+            py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+            py::arg("dl_device") = py::none(), py::arg("copy") = py::none(),
+            "Capsule that shares the memory; `stream` is the consumer's, which then waits for it. "
+            "BufferError for read-only memory where max_version is below (1, 0).")
         .def("__dlpack_device__", &dlpack_device)
         .def(
             "requires_grad_", [](Tensor& x, bool value) { return x.set_requires_grad(value); },
