@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "annotations.h"
+#include "argument_errors.h"
 #include "tempra/autograd.h"
 #include "tempra/error.h"
 #include "tempra/ops/layout.h"
@@ -107,6 +109,8 @@ Tensor from_numpy(const py::object& object) {
 
 namespace {
 
+constexpr const char* kNumbers = "collections.abc.Sequence[float]";
+
 // The numbers of a list, which nobody has given a dtype yet.
 void check_representable(const Tensor& values, DType dtype) {
     if (is_floating(dtype) || dtype == values.dtype()) return;
@@ -126,6 +130,11 @@ Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
     }
     const bool typed = py::hasattr(data, "dtype");
     const py::object array = py::module_::import("numpy").attr("array")(data);
+    if (!typed && std::string("biuf").find(array.attr("dtype").attr("kind").cast<char>()) ==
+                      std::string::npos) {
+        throw py::type_error("tensor: data: " + described(misfit(kNumbers, data)) +
+                             " given; needs numbers, nested lists of numbers or an array");
+    }
     const Tensor values = from_numpy(array);
     const DType natural = !typed && values.dtype() == DType::f64 ? DType::f32 : values.dtype();
     const DType wanted = dtype.value_or(natural);

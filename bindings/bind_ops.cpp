@@ -28,25 +28,25 @@ void bind_creation(py::module_& module) {
     const auto device = py::arg("device") = "cpu";
     module.def(
         "empty",
-        [](const py::object& shape, DType type, const std::string& place) {
+        [](const Integers& shape, DType type, const std::string& place) {
             return empty(to_shape(shape), type, device_of_name(place));
         },
         py::arg("shape"), dtype, device, "Uninitialised tensor.");
     module.def(
         "zeros",
-        [](const py::object& shape, DType type, const std::string& place) {
+        [](const Integers& shape, DType type, const std::string& place) {
             return zeros(to_shape(shape), type, device_of_name(place));
         },
         py::arg("shape"), dtype, device, "Tensor of zeros.");
     module.def(
         "ones",
-        [](const py::object& shape, DType type, const std::string& place) {
+        [](const Integers& shape, DType type, const std::string& place) {
             return full(to_shape(shape), 1, type, device_of_name(place));
         },
         py::arg("shape"), dtype, device, "Tensor of ones.");
     module.def(
         "full",
-        [](const py::object& shape, double value, DType type, const std::string& place) {
+        [](const Integers& shape, double value, DType type, const std::string& place) {
             return full(to_shape(shape), value, type, device_of_name(place));
         },
         py::arg("shape"), py::arg("value"), dtype, device,

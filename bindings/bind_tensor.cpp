@@ -1,4 +1,6 @@
 // DType and Tensor: attributes, conversions, indexing, operators.
+#include "annotations.h"
+#include "argument_errors.h"
 #include "array_interop.h"
 #include "bindings.h"
 #include "tempra/autograd.h"
@@ -9,17 +11,17 @@
 
 namespace tempra::python {
 
-Shape to_shape(const py::object& sizes) {
-    if (py::isinstance<py::int_>(sizes)) return {sizes.cast<std::int64_t>()};
+Shape to_shape(const Integers& sizes) {
+    if (const auto* one = std::get_if<std::int64_t>(&sizes)) return {*one};
     Shape shape;
-    for (const py::handle& size : sizes) shape.push_back(size.cast<std::int64_t>());
+    for (const std::int64_t size : std::get<1>(sizes)) shape.push_back(size);
     return shape;
 }
 
-std::vector<std::int64_t> to_dimensions(const py::object& dimensions) {
-    if (dimensions.is_none()) return {};
-    if (py::isinstance<py::int_>(dimensions)) return {dimensions.cast<std::int64_t>()};
-    return dimensions.cast<std::vector<std::int64_t>>();
+std::vector<std::int64_t> to_dimensions(const std::optional<Integers>& dimensions) {
+    if (!dimensions) return {};
+    if (const auto* one = std::get_if<std::int64_t>(&*dimensions)) return {*one};
+    return std::get<1>(*dimensions);
 }
 
 py::tuple to_tuple(const Shape& shape) {
@@ -42,19 +44,21 @@ std::optional<double> to_number(const py::object& value) {
 
 }  // namespace
 
-Tensor to_operand(const py::object& value, const Tensor& like) {
-    if (py::isinstance<Tensor>(value)) return value.cast<Tensor>();
-    const std::optional<double> number = to_number(value);
-    if (number) return scalar_like(like, *number);
-    throw py::type_error("needs a tensor or a number, got " + type_name(value));
+Tensor to_operand(const Operand& value, const Tensor& like) {
+    if (const auto* number = std::get_if<double>(&value)) return scalar_like(like, *number);
+    return std::get<Tensor>(value);
 }
 
 namespace {
 
 // Sizes given as separate ints or as one sequence.
-Shape sizes_from_arguments(const py::args& sizes) {
-    if (sizes.size() == 1 && !py::isinstance<py::int_>(sizes[0])) return to_shape(sizes[0]);
-    return to_shape(sizes);
+Shape sizes_from_arguments(const char* operation, const py::args& sizes) {
+    const auto given = sizes.size() == 1 ? py::object(sizes[0]) : py::object(sizes);
+    py::detail::make_caster<Integers> integers;
+    if (integers.load(given, true)) return to_shape(py::detail::cast_op<Integers>(integers));
+    throw py::type_error(format("{}: sizes: {} given; needs integers or one sequence of integers",
+                                operation,
+                                described(misfit("collections.abc.Sequence[int]", given))));
 }
 
 using Binary = Tensor (*)(const Tensor&, const Tensor&);
@@ -62,7 +66,8 @@ using Binary = Tensor (*)(const Tensor&, const Tensor&);
 bool is_operand(const py::object& value) {
     if (py::isinstance<py::array>(value) && value.cast<py::array>().ndim() > 0) {
         // NumPy would answer with an array, outside of every gradient.
-        throw py::type_error("needs a tensor or a number, got numpy.ndarray; use tempra.tensor");
+        throw py::type_error(
+            "operand: ndarray given; needs a Tensor or a number; use tempra.tensor");
     }
     return py::isinstance<Tensor>(value) || to_number(value).has_value();
 }
@@ -71,12 +76,12 @@ bool is_operand(const py::object& value) {
 template <Binary operation>
 py::object forward_operator(const Tensor& self, const py::object& other) {
     if (!is_operand(other)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
-    return py::cast(operation(self, to_operand(other, self)));
+    return py::cast(operation(self, to_operand(other.cast<Operand>(), self)));
 }
 template <Binary operation>
 py::object reflected_operator(const Tensor& self, const py::object& other) {
     if (!is_operand(other)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
-    return py::cast(operation(to_operand(other, self), self));
+    return py::cast(operation(to_operand(other.cast<Operand>(), self), self));
 }
 
 void bind_dtype(py::module_& module) {
@@ -230,16 +235,20 @@ void bind_conversions(py::class_<Tensor>& tensor) {
                 return x;
             },
             py::arg("device"), "Moves a leaf, with its gradient; every handle of it follows.")
-        .def("copy_",
-             [](const Tensor& x, const Tensor& source) {
-                 copy_(x, source);
-                 return x;
-             })
-        .def("fill_",
-             [](const Tensor& x, double value) {
-                 fill_(x, value);
-                 return x;
-             })
+        .def(
+            "copy_",
+            [](const Tensor& x, const Tensor& source) {
+                copy_(x, source);
+                return x;
+            },
+            py::arg("source"))
+        .def(
+            "fill_",
+            [](const Tensor& x, double value) {
+                fill_(x, value);
+                return x;
+            },
+            py::arg("value"))
         .def("zero_", [](const Tensor& x) {
             fill_(x, 0);
             return x;
@@ -250,22 +259,24 @@ void bind_views(py::class_<Tensor>& tensor) {
     tensor
         .def("reshape",
              [](const Tensor& x, const py::args& sizes) {
-                 return reshape(x, sizes_from_arguments(sizes));
+                 return reshape(x, sizes_from_arguments("reshape", sizes));
              })
         .def("view",
              [](const Tensor& x, const py::args& sizes) {
-                 const Tensor result = reshape(x, sizes_from_arguments(sizes));
+                 const Tensor result = reshape(x, sizes_from_arguments("view", sizes));
                  TEMPRA_CHECK(ShapeError, result.numel() == 0 || result.data() == x.data(),
                               "view: shape {} with strides {} cannot be seen as {} without a copy; "
                               "use reshape",
                               x.sizes(), x.strides(), result.sizes());
                  return result;
              })
-        .def("expand", [](const Tensor& x,
-                          const py::args& sizes) { return expand(x, sizes_from_arguments(sizes)); })
+        .def("expand",
+             [](const Tensor& x, const py::args& sizes) {
+                 return expand(x, sizes_from_arguments("expand", sizes));
+             })
         .def("permute",
              [](const Tensor& x, const py::args& order) {
-                 const Shape dimensions = sizes_from_arguments(order);
+                 const Shape dimensions = sizes_from_arguments("permute", order);
                  return permute(x, std::span(dimensions.begin(),
                                              static_cast<size_t>(dimensions.dimensions())));
              })
@@ -283,6 +294,7 @@ void bind_views(py::class_<Tensor>& tensor) {
 }
 
 void bind_operators(py::class_<Tensor>& tensor) {
+    const auto other = py::arg("other");
     tensor.def("__add__", &forward_operator<add>)
         .def("__radd__", &reflected_operator<add>)
         .def("__sub__", &forward_operator<subtract>)
@@ -299,13 +311,13 @@ void bind_operators(py::class_<Tensor>& tensor) {
         .def("__le__", &forward_operator<less_equal>)
         .def("__gt__", &forward_operator<greater>)
         .def("__ge__", &forward_operator<greater_equal>)
-        .def("__and__", &logical_and)
-        .def("__or__", &logical_or)
-        .def("__xor__", &logical_xor)
+        .def("__and__", &logical_and, other)
+        .def("__or__", &logical_or, other)
+        .def("__xor__", &logical_xor, other)
         .def("__invert__", &logical_not)
         .def("__neg__", &negative)
         .def("__abs__", &absolute)
-        .def("__matmul__", &matmul);
+        .def("__matmul__", &matmul, other);
 }
 
 }  // namespace

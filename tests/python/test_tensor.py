@@ -344,7 +344,7 @@ def test_operands_that_are_no_numbers(other: object) -> None:
         lambda: ops.add(x, other),
         lambda: ops.where(x > 0, x, other),
     ):
-        with pytest.raises(TypeError, match=f"{type(other).__name__}"):
+        with pytest.raises(TypeError, match="None" if other is None else type(other).__name__):
             operation()
 
 
@@ -356,7 +356,7 @@ def test_equality_with_what_is_no_number_is_false() -> None:
 
 
 def test_an_operation_on_two_numbers() -> None:
-    with pytest.raises(TypeError, match="at least one tensor, got int and float"):
+    with pytest.raises(TypeError, match="two numbers given; needs at least one Tensor"):
         ops.add(1, 2.0)
 
 
