@@ -6,9 +6,12 @@
 #include <memory>
 #include <string>
 
+#include "annotations.h"
+#include "argument_errors.h"
 #include "tempra/autograd.h"
 #include "tempra/error.h"
 #include "tempra/ops/layout.h"
+#include "tensor/dtype_range.h"
 #include "tensor/tensor_access.h"
 
 namespace tempra::python {
@@ -104,6 +107,21 @@ Tensor from_numpy(const py::object& object) {
     return from_memory(data, sizes, strides, dtype, release_later(array), writable);
 }
 
+namespace {
+
+constexpr const char* kNumbers = "collections.abc.Sequence[float]";
+
+// The numbers of a list, which nobody has given a dtype yet.
+void check_representable(const Tensor& values, DType dtype) {
+    if (is_floating(dtype) || dtype == values.dtype()) return;
+    const Tensor numbers = cast(values, DType::f64);
+    for (std::int64_t i = 0; i < numbers.numel(); ++i) {
+        tempra::check_representable("tensor", numbers.data_as<double>()[i], dtype);
+    }
+}
+
+}  // namespace
+
 Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
     const GradModeGuard off(false);
     if (py::isinstance<Tensor>(data)) {
@@ -112,9 +130,15 @@ Tensor tensor_from_data(const py::object& data, std::optional<DType> dtype) {
     }
     const bool typed = py::hasattr(data, "dtype");
     const py::object array = py::module_::import("numpy").attr("array")(data);
+    if (!typed && std::string("biuf").find(array.attr("dtype").attr("kind").cast<char>()) ==
+                      std::string::npos) {
+        throw py::type_error("tensor: data: " + described(misfit(kNumbers, data)) +
+                             " given; needs numbers, nested lists of numbers or an array");
+    }
     const Tensor values = from_numpy(array);
     const DType natural = !typed && values.dtype() == DType::f64 ? DType::f32 : values.dtype();
     const DType wanted = dtype.value_or(natural);
+    if (!typed) check_representable(values, wanted);
     return wanted == values.dtype() ? clone(values) : cast(values, wanted);
 }
 

@@ -23,10 +23,20 @@ void check_aligned(const void* data, const Shape& sizes, DType dtype, const char
 // Shares the tensor's memory and keeps it alive; TypeError for bf16 without ml_dtypes, DeviceError
 // for a tensor that is not on the CPU.
 [[nodiscard]] py::object to_numpy(const Tensor& tensor);
-// Consumes the capsule of `object.__dlpack__()`.
+// Consumes the capsule of `object.__dlpack__()`, with a version or without; what is read-only there
+// is a tensor that cannot be written to.
 [[nodiscard]] Tensor from_dlpack(const py::object& object);
-// `stream`: the consumer's CUDA stream, by number, as __dlpack__ takes it.
-[[nodiscard]] py::capsule to_dlpack(const Tensor& tensor, const py::object& stream);
+
+// What a consumer asks of __dlpack__; None where it says nothing.
+struct DLPackRequest {
+    py::object stream;       // its CUDA stream, by number
+    py::object max_version;  // (major, minor) of the newest layout it reads
+    py::object device;       // (type, index) where it wants the memory
+    py::object copy;         // True: always, False: never
+};
+// BufferError, as the array API asks for, where the request cannot be met: another device, or
+// read-only memory for a consumer of the layout that cannot say so.
+[[nodiscard]] py::capsule to_dlpack(const Tensor& tensor, const DLPackRequest& request);
 [[nodiscard]] std::pair<int, int> dlpack_device(const Tensor& tensor);
 
 }  // namespace tempra::python

@@ -30,10 +30,10 @@ void bind_mode(py::module_& module, const char* name, const char* doc) {
 }
 
 // A single tensor counts as a list of one.
-std::vector<Tensor> to_tensors(const py::object& tensors) {
-    if (tensors.is_none()) return {};
-    if (py::isinstance<Tensor>(tensors)) return {tensors.cast<Tensor>()};
-    return tensors.cast<std::vector<Tensor>>();
+using Tensors = std::variant<Tensor, std::vector<Tensor>>;
+std::vector<Tensor> to_tensors(const Tensors& tensors) {
+    if (const auto* one = std::get_if<Tensor>(&tensors)) return {*one};
+    return std::get<1>(tensors);
 }
 
 }  // namespace
@@ -51,11 +51,13 @@ void bind_autograd(py::module_& module) {
     module.def("is_enabled", &is_enabled, "Whether this build can train.");
     module.def(
         "grad",
-        [](const py::object& outputs, const py::object& inputs, const py::object& grad_outputs,
-           bool create_graph, std::optional<bool> retain_graph, bool allow_unused) {
+        [](const Tensors& outputs, const Tensors& inputs,
+           const std::optional<Tensors>& grad_outputs, bool create_graph,
+           std::optional<bool> retain_graph, bool allow_unused) {
             const std::vector<Tensor> from = to_tensors(outputs);
             const std::vector<Tensor> to = to_tensors(inputs);
-            const std::vector<Tensor> seeds = to_tensors(grad_outputs);
+            const std::vector<Tensor> seeds =
+                grad_outputs ? to_tensors(*grad_outputs) : std::vector<Tensor>();
             GradOptions options;
             options.create_graph = create_graph;
             options.retain_graph = retain_graph.value_or(create_graph);

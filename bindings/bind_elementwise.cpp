@@ -11,17 +11,11 @@ using Binary = Tensor (*)(const Tensor&, const Tensor&);
 
 // Either operand may be a Python number.
 template <Binary operation>
-Tensor with_scalars(const py::object& a, const py::object& b) {
-    if (py::isinstance<Tensor>(a)) {
-        const auto left = a.cast<Tensor>();
-        return operation(left, to_operand(b, left));
-    }
-    if (!py::isinstance<Tensor>(b)) {
-        throw py::type_error(
-            format("needs at least one tensor, got {} and {}", type_name(a), type_name(b)));
-    }
-    const auto right = b.cast<Tensor>();
-    return operation(to_operand(a, right), right);
+Tensor with_scalars(const Operand& a, const Operand& b) {
+    if (const auto* left = std::get_if<Tensor>(&a)) return operation(*left, to_operand(b, *left));
+    if (const auto* right = std::get_if<Tensor>(&b))
+        return operation(to_operand(a, *right), *right);
+    throw py::type_error("a and b: two numbers given; needs at least one Tensor");
 }
 
 template <Binary operation>
@@ -50,13 +44,12 @@ void bind_elementwise(py::module_& module) {
     bind_binary<logical_xor>(module, "logical_xor", "Exactly one of a and b (bool).");
     module.def(
         "where",
-        [](const Tensor& condition, const py::object& a, const py::object& b) {
-            if (py::isinstance<Tensor>(a)) {
-                const auto left = a.cast<Tensor>();
-                return where(condition, left, to_operand(b, left));
+        [](const Tensor& condition, const Operand& a, const Operand& b) {
+            if (const auto* left = std::get_if<Tensor>(&a)) {
+                return where(condition, *left, to_operand(b, *left));
             }
-            const Tensor right =
-                py::isinstance<Tensor>(b) ? b.cast<Tensor>() : full({}, b.cast<double>());
+            const auto* number = std::get_if<double>(&b);
+            const Tensor right = number != nullptr ? full({}, *number) : std::get<Tensor>(b);
             return where(condition, to_operand(a, right), right);
         },
         py::arg("condition"), py::arg("a"), py::arg("b"), "a where condition holds, else b.");

@@ -28,28 +28,29 @@ void bind_creation(py::module_& module) {
     const auto device = py::arg("device") = "cpu";
     module.def(
         "empty",
-        [](const py::object& shape, DType type, const std::string& place) {
+        [](const Integers& shape, DType type, const std::string& place) {
             return empty(to_shape(shape), type, device_of_name(place));
         },
         py::arg("shape"), dtype, device, "Uninitialised tensor.");
     module.def(
         "zeros",
-        [](const py::object& shape, DType type, const std::string& place) {
+        [](const Integers& shape, DType type, const std::string& place) {
             return zeros(to_shape(shape), type, device_of_name(place));
         },
         py::arg("shape"), dtype, device, "Tensor of zeros.");
     module.def(
         "ones",
-        [](const py::object& shape, DType type, const std::string& place) {
+        [](const Integers& shape, DType type, const std::string& place) {
             return full(to_shape(shape), 1, type, device_of_name(place));
         },
         py::arg("shape"), dtype, device, "Tensor of ones.");
     module.def(
         "full",
-        [](const py::object& shape, double value, DType type, const std::string& place) {
+        [](const Integers& shape, double value, DType type, const std::string& place) {
             return full(to_shape(shape), value, type, device_of_name(place));
         },
-        py::arg("shape"), py::arg("value"), dtype, device, "Tensor filled with one value.");
+        py::arg("shape"), py::arg("value"), dtype, device,
+        "Tensor filled with one value; DtypeError where the dtype cannot hold it.");
     module.def(
         "arange",
         [](double start, std::optional<double> stop, double step, DType type,
@@ -67,7 +68,9 @@ void bind_creation(py::module_& module) {
             return to_device(tensor_from_data(data, type), on);
         },
         py::arg("data"), py::arg("dtype") = py::none(), device,
-        "Copy of numbers, nested lists or an array; Python floats become f32.");
+        "Copy of numbers, nested lists or an array; Python floats become f32. DtypeError for "
+        "Python "
+        "numbers that an integer dtype cannot hold; arrays are converted as by Tensor.to.");
     module.def("empty_like", &empty_like, py::arg("x"),
                "Uninitialised tensor of the same shape, dtype and device.");
     module.def("zeros_like", &zeros_like, py::arg("x"),

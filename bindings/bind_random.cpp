@@ -66,7 +66,7 @@ void bind_random(py::module_& module) {
     const auto device = py::arg("device") = "cpu";
     module.def(
         "uniform",
-        [](const py::object& shape, double low, double high, DType type, Generator* source,
+        [](const Integers& shape, double low, double high, DType type, Generator* source,
            const std::string& place) {
             return uniform(to_shape(shape), low, high, type, source, device_of_name(place));
         },
@@ -74,7 +74,7 @@ void bind_random(py::module_& module) {
         generator, device, "Tensor of uniform numbers in [low, high).");
     module.def(
         "normal",
-        [](const py::object& shape, double mean, double deviation, DType type, Generator* source,
+        [](const Integers& shape, double mean, double deviation, DType type, Generator* source,
            const std::string& place) {
             return normal(to_shape(shape), mean, deviation, type, source, device_of_name(place));
         },

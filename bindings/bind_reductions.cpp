@@ -10,10 +10,11 @@ namespace {
 using Reduction = Tensor (*)(const Tensor&, std::span<const std::int64_t>, bool);
 
 template <Reduction reduction>
-Tensor reduce(const Tensor& x, const py::object& dim, bool keepdim) {
+Tensor reduce(const Tensor& x, const std::optional<Integers>& dim, bool keepdim) {
+    const std::vector<std::int64_t> dimensions = to_dimensions(dim);
     // An explicit empty tuple reduces nothing.
-    if (!dim.is_none() && !py::isinstance<py::int_>(dim) && py::len(dim) == 0) return x;
-    return reduction(x, to_dimensions(dim), keepdim);
+    if (dim && dimensions.empty()) return x;
+    return reduction(x, dimensions, keepdim);
 }
 
 template <Reduction reduction>

@@ -1,4 +1,6 @@
 // DType and Tensor: attributes, conversions, indexing, operators.
+#include "annotations.h"
+#include "argument_errors.h"
 #include "array_interop.h"
 #include "bindings.h"
 #include "tempra/autograd.h"
@@ -9,17 +11,17 @@
 
 namespace tempra::python {
 
-Shape to_shape(const py::object& sizes) {
-    if (py::isinstance<py::int_>(sizes)) return {sizes.cast<std::int64_t>()};
+Shape to_shape(const Integers& sizes) {
+    if (const auto* one = std::get_if<std::int64_t>(&sizes)) return {*one};
     Shape shape;
-    for (const py::handle& size : sizes) shape.push_back(size.cast<std::int64_t>());
+    for (const std::int64_t size : std::get<1>(sizes)) shape.push_back(size);
     return shape;
 }
 
-std::vector<std::int64_t> to_dimensions(const py::object& dimensions) {
-    if (dimensions.is_none()) return {};
-    if (py::isinstance<py::int_>(dimensions)) return {dimensions.cast<std::int64_t>()};
-    return dimensions.cast<std::vector<std::int64_t>>();
+std::vector<std::int64_t> to_dimensions(const std::optional<Integers>& dimensions) {
+    if (!dimensions) return {};
+    if (const auto* one = std::get_if<std::int64_t>(&*dimensions)) return {*one};
+    return std::get<1>(*dimensions);
 }
 
 py::tuple to_tuple(const Shape& shape) {
@@ -42,19 +44,21 @@ std::optional<double> to_number(const py::object& value) {
 
 }  // namespace
 
-Tensor to_operand(const py::object& value, const Tensor& like) {
-    if (py::isinstance<Tensor>(value)) return value.cast<Tensor>();
-    const std::optional<double> number = to_number(value);
-    if (number) return scalar_like(like, *number);
-    throw py::type_error("needs a tensor or a number, got " + type_name(value));
+Tensor to_operand(const Operand& value, const Tensor& like) {
+    if (const auto* number = std::get_if<double>(&value)) return scalar_like(like, *number);
+    return std::get<Tensor>(value);
 }
 
 namespace {
 
 // Sizes given as separate ints or as one sequence.
-Shape sizes_from_arguments(const py::args& sizes) {
-    if (sizes.size() == 1 && !py::isinstance<py::int_>(sizes[0])) return to_shape(sizes[0]);
-    return to_shape(sizes);
+Shape sizes_from_arguments(const char* operation, const py::args& sizes) {
+    const auto given = sizes.size() == 1 ? py::object(sizes[0]) : py::object(sizes);
+    py::detail::make_caster<Integers> integers;
+    if (integers.load(given, true)) return to_shape(py::detail::cast_op<Integers>(integers));
+    throw py::type_error(format("{}: sizes: {} given; needs integers or one sequence of integers",
+                                operation,
+                                described(misfit("collections.abc.Sequence[int]", given))));
 }
 
 using Binary = Tensor (*)(const Tensor&, const Tensor&);
@@ -62,7 +66,8 @@ using Binary = Tensor (*)(const Tensor&, const Tensor&);
 bool is_operand(const py::object& value) {
     if (py::isinstance<py::array>(value) && value.cast<py::array>().ndim() > 0) {
         // NumPy would answer with an array, outside of every gradient.
-        throw py::type_error("needs a tensor or a number, got numpy.ndarray; use tempra.tensor");
+        throw py::type_error(
+            "operand: ndarray given; needs a Tensor or a number; use tempra.tensor");
     }
     return py::isinstance<Tensor>(value) || to_number(value).has_value();
 }
@@ -71,12 +76,12 @@ bool is_operand(const py::object& value) {
 template <Binary operation>
 py::object forward_operator(const Tensor& self, const py::object& other) {
     if (!is_operand(other)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
-    return py::cast(operation(self, to_operand(other, self)));
+    return py::cast(operation(self, to_operand(other.cast<Operand>(), self)));
 }
 template <Binary operation>
 py::object reflected_operator(const Tensor& self, const py::object& other) {
     if (!is_operand(other)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
-    return py::cast(operation(to_operand(other, self), self));
+    return py::cast(operation(to_operand(other.cast<Operand>(), self), self));
 }
 
 void bind_dtype(py::module_& module) {
@@ -91,13 +96,26 @@ void bind_dtype(py::module_& module) {
               py::arg("name"));
 }
 
+// Reading from a device waits for all that was put on it, during which other threads may run.
+template <class Read>
+auto without_gil_on_device(const Tensor& x, const Read& read) {
+    std::optional<py::gil_scoped_release> release;
+    if (x.device().type == DeviceType::cuda) release.emplace();
+    return read();
+}
+double number_of(const Tensor& x) {
+    return without_gil_on_device(x, [&] { return x.item(); });
+}
+Tensor fetched(const Tensor& x) {
+    return without_gil_on_device(x, [&] { return to_device(x.detach(), {}); });
+}
+
 py::object item_of(const Tensor& x) {
-    if (is_floating(x.dtype())) return py::float_(x.item());
-    if (x.dtype() == DType::boolean) return py::bool_(x.item() != 0);
+    if (is_floating(x.dtype())) return py::float_(number_of(x));
+    if (x.dtype() == DType::boolean) return py::bool_(number_of(x) != 0);
     TEMPRA_CHECK(ShapeError, x.numel() == 1, "item: needs exactly one element, got shape {}",
                  x.sizes());
-    const Tensor here = to_device(x.detach(), {});
-    return py::int_(cast(here, DType::i64).data_as<std::int64_t>()[0]);
+    return py::int_(cast(fetched(x), DType::i64).data_as<std::int64_t>()[0]);
 }
 
 void bind_attributes(py::class_<Tensor>& tensor) {
@@ -133,8 +151,8 @@ void bind_attributes(py::class_<Tensor>& tensor) {
                  TEMPRA_CHECK(ShapeError, x.dimensions() > 0, "len: a 0-d tensor has no length");
                  return x.size(0);
              })
-        .def("__bool__", [](const Tensor& x) { return x.item() != 0; })
-        .def("__float__", &Tensor::item)
+        .def("__bool__", [](const Tensor& x) { return number_of(x) != 0; })
+        .def("__float__", &number_of)
         .def("__int__", [](const Tensor& x) { return py::int_(item_of(x)); })
         .def("__repr__", [](const Tensor& x) { return to_string(x); });
     tensor.attr("__hash__") = py::cpp_function(
@@ -168,17 +186,20 @@ void bind_conversions(py::class_<Tensor>& tensor) {
             py::arg("dtype") = py::none(), py::arg("copy") = py::none())
         .def("tolist",
              [](const Tensor& x) {
-                 const Tensor here = to_device(x.detach(), {});
+                 const Tensor here = fetched(x);
                  return to_numpy(x.dtype() == DType::bf16 ? cast(here, DType::f32) : here)
                      .attr("tolist")();
              })
         .def(
             "__dlpack__",
-            [](const Tensor& x, const py::object& stream, const py::kwargs& /*max_version, ...*/) {
-                return to_dlpack(x, stream);
+            [](const Tensor& x, const py::object& stream, const py::object& max_version,
+               const py::object& device, const py::object& copy) {
+                return to_dlpack(x, {stream, max_version, device, copy});
             },
-            py::kw_only(), py::arg("stream") = py::none(),
-            "Capsule that shares the memory; `stream` is the consumer's, which then waits for it.")
+            py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+            py::arg("dl_device") = py::none(), py::arg("copy") = py::none(),
+            "Capsule that shares the memory; `stream` is the consumer's, which then waits for it. "
+            "BufferError for read-only memory where max_version is below (1, 0).")
         .def("__dlpack_device__", &dlpack_device)
         .def(
             "requires_grad_", [](Tensor& x, bool value) { return x.set_requires_grad(value); },
@@ -193,11 +214,14 @@ void bind_conversions(py::class_<Tensor>& tensor) {
         .def("detach", &Tensor::detach)
         .def("clone", &clone)
         .def("contiguous", &contiguous)
-        .def("to", &cast, py::arg("dtype"), "The same numbers in another dtype.")
-        .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(),
+        .def("to", &cast, py::arg("dtype"),
+             "The same numbers in another dtype, as NumPy's astype: to integers a fraction is cut "
+             "off, and what they cannot hold (nan, out of range) becomes some integer.")
+        .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(), ReleaseGil(),
              "The same numbers on another device: cpu, cuda or cuda:N.")
         .def(
-            "cpu", [](const Tensor& x) { return to_device(x, {}); }, "The tensor on the CPU.")
+            "cpu", [](const Tensor& x) { return to_device(x, {}); }, ReleaseGil(),
+            "The tensor on the CPU.")
         .def(
             "cuda",
             [](const Tensor& x, int index) {
@@ -211,16 +235,20 @@ void bind_conversions(py::class_<Tensor>& tensor) {
                 return x;
             },
             py::arg("device"), "Moves a leaf, with its gradient; every handle of it follows.")
-        .def("copy_",
-             [](const Tensor& x, const Tensor& source) {
-                 copy_(x, source);
-                 return x;
-             })
-        .def("fill_",
-             [](const Tensor& x, double value) {
-                 fill_(x, value);
-                 return x;
-             })
+        .def(
+            "copy_",
+            [](const Tensor& x, const Tensor& source) {
+                copy_(x, source);
+                return x;
+            },
+            py::arg("source"))
+        .def(
+            "fill_",
+            [](const Tensor& x, double value) {
+                fill_(x, value);
+                return x;
+            },
+            py::arg("value"))
         .def("zero_", [](const Tensor& x) {
             fill_(x, 0);
             return x;
@@ -231,22 +259,24 @@ void bind_views(py::class_<Tensor>& tensor) {
     tensor
         .def("reshape",
              [](const Tensor& x, const py::args& sizes) {
-                 return reshape(x, sizes_from_arguments(sizes));
+                 return reshape(x, sizes_from_arguments("reshape", sizes));
              })
         .def("view",
              [](const Tensor& x, const py::args& sizes) {
-                 const Tensor result = reshape(x, sizes_from_arguments(sizes));
+                 const Tensor result = reshape(x, sizes_from_arguments("view", sizes));
                  TEMPRA_CHECK(ShapeError, result.numel() == 0 || result.data() == x.data(),
                               "view: shape {} with strides {} cannot be seen as {} without a copy; "
                               "use reshape",
                               x.sizes(), x.strides(), result.sizes());
                  return result;
              })
-        .def("expand", [](const Tensor& x,
-                          const py::args& sizes) { return expand(x, sizes_from_arguments(sizes)); })
+        .def("expand",
+             [](const Tensor& x, const py::args& sizes) {
+                 return expand(x, sizes_from_arguments("expand", sizes));
+             })
         .def("permute",
              [](const Tensor& x, const py::args& order) {
-                 const Shape dimensions = sizes_from_arguments(order);
+                 const Shape dimensions = sizes_from_arguments("permute", order);
                  return permute(x, std::span(dimensions.begin(),
                                              static_cast<size_t>(dimensions.dimensions())));
              })
@@ -264,6 +294,7 @@ void bind_views(py::class_<Tensor>& tensor) {
 }
 
 void bind_operators(py::class_<Tensor>& tensor) {
+    const auto other = py::arg("other");
     tensor.def("__add__", &forward_operator<add>)
         .def("__radd__", &reflected_operator<add>)
         .def("__sub__", &forward_operator<subtract>)
@@ -280,13 +311,13 @@ void bind_operators(py::class_<Tensor>& tensor) {
         .def("__le__", &forward_operator<less_equal>)
         .def("__gt__", &forward_operator<greater>)
         .def("__ge__", &forward_operator<greater_equal>)
-        .def("__and__", &logical_and)
-        .def("__or__", &logical_or)
-        .def("__xor__", &logical_xor)
+        .def("__and__", &logical_and, other)
+        .def("__or__", &logical_or, other)
+        .def("__xor__", &logical_xor, other)
         .def("__invert__", &logical_not)
         .def("__neg__", &negative)
         .def("__abs__", &absolute)
-        .def("__matmul__", &matmul);
+        .def("__matmul__", &matmul, other);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "tempra/dtype.h"
@@ -50,14 +51,15 @@ using ReleaseGil = py::call_guard<py::gil_scoped_release>;
 using TokenArray = py::array_t<std::uint32_t, py::array::c_style | py::array::forcecast>;
 // Any array of integers as token ids; DtypeError or FormatError, naming `source`, when it is none.
 [[nodiscard]] TokenArray to_token_array(const py::array& tokens, const std::string& source);
-// A Python sequence of ints (or one int) as a shape.
-[[nodiscard]] Shape to_shape(const py::object& sizes);
-// None, one int or a sequence of ints.
-[[nodiscard]] std::vector<std::int64_t> to_dimensions(const py::object& dimensions);
+// One int or a sequence of them, as a shape or as dimensions (None: no dimensions).
+using Integers = std::variant<std::int64_t, std::vector<std::int64_t>>;
+[[nodiscard]] Shape to_shape(const Integers& sizes);
+[[nodiscard]] std::vector<std::int64_t> to_dimensions(const std::optional<Integers>& dimensions);
 [[nodiscard]] py::tuple to_tuple(const Shape& shape);
 [[nodiscard]] std::string type_name(const py::handle& value);
-// A tensor as it is; a Python number as a 0-d tensor of `like`'s dtype; TypeError for all else.
-[[nodiscard]] Tensor to_operand(const py::object& value, const Tensor& like);
+// A tensor as it is; a Python number as a 0-d tensor of `like`'s dtype.
+using Operand = std::variant<Tensor, double>;
+[[nodiscard]] Tensor to_operand(const Operand& value, const Tensor& like);
 // tensor[index]: integers, slices, None, Ellipsis, and integer tensors (which gather along their
 // dimension).
 [[nodiscard]] Tensor get_item(Tensor x, const py::object& index);

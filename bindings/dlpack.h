@@ -1,4 +1,5 @@
-// The DLPack 0.x in-memory layout (https://dmlc.github.io/dlpack), as far as it is used here.
+// The DLPack 1.x in-memory layout and the older one without a version
+// (https://dmlc.github.io/dlpack), as far as they are used here.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +41,22 @@ struct DLManagedTensor {
     DLTensor dl_tensor;
     void* manager_ctx;
     void (*deleter)(DLManagedTensor* self);
+};
+
+struct DLPackVersion {
+    std::uint32_t major;
+    std::uint32_t minor;
+};
+
+constexpr std::uint64_t kDLPackFlagReadOnly = 1;
+constexpr std::uint64_t kDLPackFlagIsCopied = 2;
+
+struct DLManagedTensorVersioned {
+    DLPackVersion version;
+    void* manager_ctx;
+    void (*deleter)(DLManagedTensorVersioned* self);
+    std::uint64_t flags;
+    DLTensor dl_tensor;
 };
 
 }  // namespace tempra::python

@@ -1,4 +1,5 @@
 // The extension module: one bind call per topic.
+#include "argument_errors.h"
 #include "bindings.h"
 
 PYBIND11_MODULE(_core, module) {
@@ -22,4 +23,5 @@ PYBIND11_MODULE(_core, module) {
     tempra::python::bind_loading(module);
     tempra::python::bind_records(module);
     tempra::python::bind_wdbx(module);
+    tempra::python::explain_argument_errors(module);
 }

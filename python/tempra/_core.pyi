@@ -128,12 +128,19 @@ class Tensor:
         """
     def __abs__(self) -> Tensor: ...
     def __add__(self, arg0: typing.Any) -> Tensor: ...
-    def __and__(self, arg0: Tensor) -> Tensor: ...
+    def __and__(self, other: Tensor) -> Tensor: ...
     def __array__(self, dtype: typing.Any = None, copy: typing.Any = None) -> typing.Any: ...
     def __bool__(self) -> bool: ...
-    def __dlpack__(self, *, stream: typing.Any = None, **kwargs) -> typing_extensions.CapsuleType:
+    def __dlpack__(
+        self,
+        *,
+        stream: typing.Any = None,
+        max_version: typing.Any = None,
+        dl_device: typing.Any = None,
+        copy: typing.Any = None,
+    ) -> typing_extensions.CapsuleType:
         """
-        Capsule that shares the memory; `stream` is the consumer's, which then waits for it.
+        Capsule that shares the memory; `stream` is the consumer's, which then waits for it. BufferError for read-only memory where max_version is below (1, 0).
         """
     def __dlpack_device__(self) -> tuple[int, int]: ...
     def __eq__(self, arg0: typing.Any) -> Tensor: ...
@@ -150,11 +157,11 @@ class Tensor:
     def __le__(self, arg0: typing.Any) -> Tensor: ...
     def __len__(self) -> int: ...
     def __lt__(self, arg0: typing.Any) -> Tensor: ...
-    def __matmul__(self, arg0: Tensor) -> Tensor: ...
+    def __matmul__(self, other: Tensor) -> Tensor: ...
     def __mul__(self, arg0: typing.Any) -> Tensor: ...
     def __ne__(self, arg0: typing.Any) -> Tensor: ...
     def __neg__(self) -> Tensor: ...
-    def __or__(self, arg0: Tensor) -> Tensor: ...
+    def __or__(self, other: Tensor) -> Tensor: ...
     def __pow__(self, arg0: typing.Any) -> Tensor: ...
     def __radd__(self, arg0: typing.Any) -> Tensor: ...
     def __repr__(self) -> str: ...
@@ -164,7 +171,7 @@ class Tensor:
     def __rtruediv__(self, arg0: typing.Any) -> Tensor: ...
     def __sub__(self, arg0: typing.Any) -> Tensor: ...
     def __truediv__(self, arg0: typing.Any) -> Tensor: ...
-    def __xor__(self, arg0: Tensor) -> Tensor: ...
+    def __xor__(self, other: Tensor) -> Tensor: ...
     def argmax(
         self, dim: typing.SupportsInt | typing.SupportsIndex, keepdim: bool = False
     ) -> Tensor:
@@ -180,7 +187,7 @@ class Tensor:
     def backward(self, gradient: Tensor | None = None, *, retain_graph: bool = False) -> None: ...
     def clone(self) -> Tensor: ...
     def contiguous(self) -> Tensor: ...
-    def copy_(self, arg0: Tensor) -> Tensor: ...
+    def copy_(self, source: Tensor) -> Tensor: ...
     def cpu(self) -> Tensor:
         """
         The tensor on the CPU.
@@ -197,21 +204,49 @@ class Tensor:
         """
     def detach(self) -> Tensor: ...
     def expand(self, *args) -> Tensor: ...
-    def fill_(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> Tensor: ...
+    def fill_(self, value: typing.SupportsFloat | typing.SupportsIndex) -> Tensor: ...
     def item(self) -> typing.Any: ...
-    def log_sum_exp(self, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+    def log_sum_exp(
+        self,
+        dim: typing.SupportsInt
+        | typing.SupportsIndex
+        | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+        | None = None,
+        keepdim: bool = False,
+    ) -> Tensor:
         """
         log(sum(exp(x))) over dim (all by default).
         """
-    def max(self, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+    def max(
+        self,
+        dim: typing.SupportsInt
+        | typing.SupportsIndex
+        | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+        | None = None,
+        keepdim: bool = False,
+    ) -> Tensor:
         """
         Largest over dim (all by default).
         """
-    def mean(self, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+    def mean(
+        self,
+        dim: typing.SupportsInt
+        | typing.SupportsIndex
+        | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+        | None = None,
+        keepdim: bool = False,
+    ) -> Tensor:
         """
         Mean over dim (all by default).
         """
-    def min(self, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+    def min(
+        self,
+        dim: typing.SupportsInt
+        | typing.SupportsIndex
+        | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+        | None = None,
+        keepdim: bool = False,
+    ) -> Tensor:
         """
         Smallest over dim (all by default).
         """
@@ -231,7 +266,14 @@ class Tensor:
         NumPy array that shares this tensor's memory.
         """
     def permute(self, *args) -> Tensor: ...
-    def prod(self, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+    def prod(
+        self,
+        dim: typing.SupportsInt
+        | typing.SupportsIndex
+        | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+        | None = None,
+        keepdim: bool = False,
+    ) -> Tensor:
         """
         Product over dim (all by default).
         """
@@ -239,14 +281,21 @@ class Tensor:
     def reshape(self, *args) -> Tensor: ...
     def size(self, dim: typing.SupportsInt | typing.SupportsIndex) -> int: ...
     def squeeze(self, dim: typing.SupportsInt | typing.SupportsIndex) -> Tensor: ...
-    def sum(self, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+    def sum(
+        self,
+        dim: typing.SupportsInt
+        | typing.SupportsIndex
+        | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+        | None = None,
+        keepdim: bool = False,
+    ) -> Tensor:
         """
         Sum over dim (all by default).
         """
     @typing.overload
     def to(self, dtype: DType | str) -> Tensor:
         """
-        The same numbers in another dtype.
+        The same numbers in another dtype, as NumPy's astype: to integers a fraction is cut off, and what they cannot hold (nan, out of range) becomes some integer.
         """
     @typing.overload
     def to(self, device: str, dtype: DType | None = None) -> Tensor:
@@ -886,7 +935,10 @@ def absolute(x: Tensor) -> Tensor:
     |x|.
     """
 
-def add(a: typing.Any, b: typing.Any) -> Tensor:
+def add(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a + b, broadcast.
     """
@@ -1086,7 +1138,10 @@ def describe_wdbx(path: typing.Any) -> dict:
     What a WDBX file holds, every checksum and structure verified.
     """
 
-def divide(a: typing.Any, b: typing.Any) -> Tensor:
+def divide(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a / b, broadcast; integers divide as f32.
     """
@@ -1106,7 +1161,13 @@ def embedding(weight: Tensor, indices: Tensor, *, dtype: DType | None = None) ->
     Rows of weight [vocabulary, width] at indices [...] -> [..., width].
     """
 
-def empty(shape: typing.Any, dtype: DType | str = ..., device: str = "cpu") -> Tensor:
+def empty(
+    shape: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    dtype: DType | str = ...,
+    device: str = "cpu",
+) -> Tensor:
     """
     Uninitialised tensor.
     """
@@ -1116,7 +1177,10 @@ def empty_like(x: Tensor) -> Tensor:
     Uninitialised tensor of the same shape, dtype and device.
     """
 
-def equal(a: typing.Any, b: typing.Any) -> Tensor:
+def equal(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a == b, elementwise (bool).
     """
@@ -1157,13 +1221,15 @@ def from_numpy(array: typing.Any) -> Tensor:
     """
 
 def full(
-    shape: typing.Any,
+    shape: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     value: typing.SupportsFloat | typing.SupportsIndex,
     dtype: DType | str = ...,
     device: str = "cpu",
 ) -> Tensor:
     """
-    Tensor filled with one value.
+    Tensor filled with one value; DtypeError where the dtype cannot hold it.
     """
 
 def gather(x: Tensor, dim: typing.SupportsInt | typing.SupportsIndex, index: Tensor) -> Tensor:
@@ -1182,9 +1248,9 @@ def get_num_threads() -> int:
     """
 
 def grad(
-    outputs: typing.Any,
-    inputs: typing.Any,
-    grad_outputs: typing.Any = None,
+    outputs: Tensor | collections.abc.Sequence[Tensor],
+    inputs: Tensor | collections.abc.Sequence[Tensor],
+    grad_outputs: Tensor | collections.abc.Sequence[Tensor] | None = None,
     *,
     create_graph: bool = False,
     retain_graph: bool | None = None,
@@ -1199,12 +1265,18 @@ def gradient_norm(parameters: collections.abc.Sequence[Tensor]) -> float:
     Norm of all gradients together.
     """
 
-def greater(a: typing.Any, b: typing.Any) -> Tensor:
+def greater(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a > b, elementwise (bool).
     """
 
-def greater_equal(a: typing.Any, b: typing.Any) -> Tensor:
+def greater_equal(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a >= b, elementwise (bool).
     """
@@ -1247,12 +1319,18 @@ def layer_norm(
     (x - mean) / sqrt(variance + epsilon) * weight + bias over the last dimension.
     """
 
-def less(a: typing.Any, b: typing.Any) -> Tensor:
+def less(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a < b, elementwise (bool).
     """
 
-def less_equal(a: typing.Any, b: typing.Any) -> Tensor:
+def less_equal(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a <= b, elementwise (bool).
     """
@@ -1309,12 +1387,22 @@ def log_softmax(x: Tensor, dim: typing.SupportsInt | typing.SupportsIndex = -1) 
     x - log(sum(exp(x))) along dim.
     """
 
-def log_sum_exp(x: Tensor, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+def log_sum_exp(
+    x: Tensor,
+    dim: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
+    keepdim: bool = False,
+) -> Tensor:
     """
     log(sum(exp(x))) over dim (all by default).
     """
 
-def logical_and(a: typing.Any, b: typing.Any) -> Tensor:
+def logical_and(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a and b, elementwise (bool).
     """
@@ -1324,12 +1412,18 @@ def logical_not(x: Tensor) -> Tensor:
     not x, elementwise (bool).
     """
 
-def logical_or(a: typing.Any, b: typing.Any) -> Tensor:
+def logical_or(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a or b, elementwise (bool).
     """
 
-def logical_xor(a: typing.Any, b: typing.Any) -> Tensor:
+def logical_xor(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     Exactly one of a and b (bool).
     """
@@ -1349,17 +1443,34 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     [..., m, k] @ [..., k, n] with broadcast leading dimensions.
     """
 
-def max(x: Tensor, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+def max(
+    x: Tensor,
+    dim: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
+    keepdim: bool = False,
+) -> Tensor:
     """
     Largest over dim (all by default).
     """
 
-def maximum(a: typing.Any, b: typing.Any) -> Tensor:
+def maximum(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     Larger of a and b; NaN wins.
     """
 
-def mean(x: Tensor, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+def mean(
+    x: Tensor,
+    dim: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
+    keepdim: bool = False,
+) -> Tensor:
     """
     Mean over dim (all by default).
     """
@@ -1369,12 +1480,22 @@ def memory_statistics() -> dict:
     Bytes held by tensors and kernels, now and at the peak.
     """
 
-def min(x: Tensor, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+def min(
+    x: Tensor,
+    dim: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
+    keepdim: bool = False,
+) -> Tensor:
     """
     Smallest over dim (all by default).
     """
 
-def minimum(a: typing.Any, b: typing.Any) -> Tensor:
+def minimum(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     Smaller of a and b; NaN wins.
     """
@@ -1384,7 +1505,10 @@ def move_(tensors: collections.abc.Sequence[Tensor], device: str) -> None:
     Moves leaves, with their gradients: all of them, or none and raises.
     """
 
-def multiply(a: typing.Any, b: typing.Any) -> Tensor:
+def multiply(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a * b, broadcast.
     """
@@ -1395,7 +1519,9 @@ def negative(x: Tensor) -> Tensor:
     """
 
 def normal(
-    shape: typing.Any,
+    shape: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     mean: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     standard_deviation: typing.SupportsFloat | typing.SupportsIndex = 1.0,
     *,
@@ -1418,12 +1544,21 @@ def normal_(
     Overwrites x with normally distributed numbers.
     """
 
-def not_equal(a: typing.Any, b: typing.Any) -> Tensor:
+def not_equal(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a != b, elementwise (bool).
     """
 
-def ones(shape: typing.Any, dtype: DType | str = ..., device: str = "cpu") -> Tensor:
+def ones(
+    shape: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    dtype: DType | str = ...,
+    device: str = "cpu",
+) -> Tensor:
     """
     Tensor of ones.
     """
@@ -1458,12 +1593,22 @@ def plan_packing(
     Plans rows for documents of these lengths, a function of the arguments alone.
     """
 
-def power(a: typing.Any, b: typing.Any) -> Tensor:
+def power(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a ** b, broadcast.
     """
 
-def prod(x: Tensor, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+def prod(
+    x: Tensor,
+    dim: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
+    keepdim: bool = False,
+) -> Tensor:
     """
     Product over dim (all by default).
     """
@@ -1703,12 +1848,22 @@ def stack(
     Tensors of one shape joined along a new dimension.
     """
 
-def subtract(a: typing.Any, b: typing.Any) -> Tensor:
+def subtract(
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a - b, broadcast.
     """
 
-def sum(x: Tensor, dim: typing.Any = None, keepdim: bool = False) -> Tensor:
+def sum(
+    x: Tensor,
+    dim: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    | None = None,
+    keepdim: bool = False,
+) -> Tensor:
     """
     Sum over dim (all by default).
     """
@@ -1740,7 +1895,7 @@ def tanh(x: Tensor) -> Tensor:
 
 def tensor(data: typing.Any, dtype: DType | None = None, device: str = "cpu") -> Tensor:
     """
-    Copy of numbers, nested lists or an array; Python floats become f32.
+    Copy of numbers, nested lists or an array; Python floats become f32. DtypeError for Python numbers that an integer dtype cannot hold; arrays are converted as by Tensor.to.
     """
 
 def token_bin_to_wdbx(
@@ -1766,7 +1921,9 @@ def topk(
     """
 
 def uniform(
-    shape: typing.Any,
+    shape: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     low: typing.SupportsFloat | typing.SupportsIndex = 0.0,
     high: typing.SupportsFloat | typing.SupportsIndex = 1.0,
     *,
@@ -1798,7 +1955,11 @@ def wdbx_to_token_bin(
     Writes the tokens of a WDBX token dataset as a token-bin; how many tokens.
     """
 
-def where(condition: Tensor, a: typing.Any, b: typing.Any) -> Tensor:
+def where(
+    condition: Tensor,
+    a: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+    b: Tensor | typing.SupportsFloat | typing.SupportsIndex,
+) -> Tensor:
     """
     a where condition holds, else b.
     """
@@ -1822,7 +1983,13 @@ def write_safetensors(
     Writes a safetensors file whole or not at all; its size and CRC-32.
     """
 
-def zeros(shape: typing.Any, dtype: DType | str = ..., device: str = "cpu") -> Tensor:
+def zeros(
+    shape: typing.SupportsInt
+    | typing.SupportsIndex
+    | collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    dtype: DType | str = ...,
+    device: str = "cpu",
+) -> Tensor:
     """
     Tensor of zeros.
     """

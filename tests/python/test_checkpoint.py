@@ -298,6 +298,21 @@ def test_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / "file" / "root", make(1))
 
 
+def test_a_failed_save_says_which_checkpoint_is_left(tmp_path: Path) -> None:
+    def failure(step: int) -> str:
+        _core.set_write_fault(2, errno.ENOSPC, False, True)
+        try:
+            with pytest.raises(CheckpointError) as caught:
+                save_checkpoint(tmp_path, make(step))
+        finally:
+            _core.clear_write_fault()
+        return str(caught.value)
+
+    assert failure(0).endswith("; no other checkpoint is there")
+    save_checkpoint(tmp_path, make(1))
+    assert failure(2).endswith(f"; {tmp_path / 'step-00000001'} is untouched")
+
+
 @pytest.mark.parametrize("moved_first", [False, True])
 def test_replaced_folder_is_recognised_and_settled(tmp_path: Path, moved_first: bool) -> None:
     """A crash between the two renames of a replacement loses nothing."""

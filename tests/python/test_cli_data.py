@@ -13,6 +13,7 @@ import pytest
 
 from tempra import _core
 from tempra.cli.main import VERBS, main
+from tempra.cli.option_names import in_options
 from tempra.data.prepared import PreparedDataset
 from tempra.data.token_bin import read_token_bin_file, write_token_bin_file
 
@@ -98,9 +99,9 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["data", "prepare", "a", "--out", "x", "--vocab-size", "many"], "many"),
         (
             ["data", "prepare", "a", "--out", "x", "--vocab-size", "3"],
-            "vocab_size: got 3",
+            "--vocab-size: got 3",
         ),
-        (["data", "prepare", "a", "--out", "x", "--tokenizer", "bep"], "kind: got 'bep'"),
+        (["data", "prepare", "a", "--out", "x", "--tokenizer", "bep"], "--tokenizer: got 'bep'"),
         (["data", "prepare", "gone.txt", "--out", "x"], "no such file or folder: gone.txt"),
         (["data", "preview", "gone.txt"], "no such file or folder: gone.txt"),
         (["data", "preview", "gone.txt", "--documents", "0"], "--documents: got 0"),
@@ -232,7 +233,7 @@ def test_inspect_says_what_each_file_is(capsys: pytest.CaptureFixture[str], prep
     for name, words in (
         ("train-00000.bin", ": token file\n"),
         ("train-00000.bin.meta.json", "tokenizer byte"),
-        ("train-00000.bin.bounds", "1 documents"),
+        ("train-00000.bin.bounds", "1 document;"),
         ("tokenizer.tempra.json", "byte, 257 tokens, end mark 256"),
     ):
         code, out, _ = run(capsys, "data", "inspect", prepared / name, "--verify")
@@ -314,3 +315,68 @@ def test_token_bin_files(tmp_path: Path) -> None:
         with pytest.raises(_core.FormatError, match=r"a\.bin: got"):
             write_token_bin_file(file, wrong)
     assert read_token_bin_file(file).tolist() == [0, 1, 2**32 - 1]
+
+
+def test_an_error_about_two_paths_names_both(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def rename(path: Path, **_: object) -> bool:
+        os.rename(tmp_path / "absent", tmp_path / "new")
+        return True
+
+    monkeypatch.setattr(Path, "is_file", rename)
+    code, _, err = run(capsys, "data", "inspect", tmp_path / "any")
+    said = f"{tmp_path / 'absent'} to {tmp_path / 'new'}: No such file or directory"
+    assert (code, err) == (1, f"tempra: {said}\n")
+
+
+# The names of the command's own options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing.txt"], "TEXT: no such file or folder: missing.txt"),
+        (["{text}", "--validation", "missing.txt"], "--validation: no such file or folder"),
+        (["{text}", "--validation", "{text}"], "is in TEXT as well"),
+        (["{text}", "--validation-fraction", "2"], "--validation-fraction: got 2.0"),
+        (["{text}", "--tokenizer", "words"], "--tokenizer: got 'words'"),
+        (["{text}", "--tokenizer-path", "a"], "--tokenizer-path: got 'a', but kind bpe"),
+        (["{text}", "--tokenizer-path", "a"], "use --tokenizer file"),
+        (["{text}", "--template", "qa"], "--template: got 'qa', but the data is plain text"),
+    ],
+)
+def test_preparing_speaks_of_its_own_options(
+    arguments: list[str],
+    said: str,
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [argument.format(text=source) for argument in arguments]
+    code, _, err = run(capsys, "data", "prepare", *given, "--out", tmp_path / "out")
+    assert code != 0
+    assert said in err
+    assert "data." not in err
+
+
+def test_a_preview_speaks_of_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "data", "preview", "missing.txt")
+    assert (code, err) == (2, "tempra: TEXT: no such file or folder: missing.txt\n")
+
+
+def test_a_path_that_looks_like_a_setting_stays_as_it_is() -> None:
+    options = {"data.train": "TEXT", "tokenizer.kind": "--tokenizer"}
+    text = "data.train: no such file or folder: /a/data.train/data.train; tokenizer.kind=file"
+    said = "TEXT: no such file or folder: /a/data.train/data.train; --tokenizer file"
+    assert in_options(text, options) == said
+
+
+def test_one_thing_is_written_in_the_singular(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(
+        capsys, "data", "prepare", source, "--out", tmp_path / "out", "--tokenizer", "byte"
+    )
+    assert code == 0
+    assert " tokens in 1 document, 1 u32 file\n" in out

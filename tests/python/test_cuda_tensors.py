@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -204,6 +207,34 @@ def test_clipping_reads_the_norm_from_the_device() -> None:
 
 
 # --- the border ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", ["item", "__float__", "__bool__", "__int__", "tolist", "cpu"])
+def test_reading_lets_other_threads_run(read: str) -> None:
+    """With so long a switch interval, another thread runs only while this one gives the GIL up."""
+    x = tempra.ones((1,), device="cuda")
+    call, runs, done = getattr(x, read), 0, False
+
+    def count() -> None:
+        nonlocal runs
+        while not done:
+            runs += 1
+            time.sleep(0)
+
+    other = threading.Thread(target=count)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        other.start()
+        time.sleep(0.01)
+        before, until = runs, time.monotonic() + 5
+        while runs == before and time.monotonic() < until:
+            call()
+        assert runs > before
+    finally:
+        done = True
+        sys.setswitchinterval(interval)
+        other.join()
 
 
 def test_numpy_cannot_share_the_memory() -> None:

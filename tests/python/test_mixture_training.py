@@ -311,7 +311,7 @@ def test_a_text_that_is_too_short_is_named() -> None:
     with pytest.raises(ConfigError, match="stages, 'one': the training text of 'short' has 12"):
         LanguageModelTrainer(config(WEB, stages=[stage]))
     Path("short.txt").write_text("####")
-    with pytest.raises(FormatError, match=r"short.txt: data.train: the 1 files hold no text"):
+    with pytest.raises(FormatError, match=r"short.txt: data.train: 1 file given, without any text"):
         open_run_text(config(WEB, {**short, "separator": "#"}))
 
 

@@ -222,7 +222,7 @@ def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
 def test_too_little_text_is_refused_with_numbers(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"validation text has 1 tokens.*validation_fraction"):
         run(tmp_path / "out", write(tmp_path / "a.txt", "x"), tokenizer="char")
-    with pytest.raises(FormatError, match="1 files hold no text"):
+    with pytest.raises(FormatError, match="1 file given, without any text"):
         run(tmp_path / "out", write(tmp_path / "b.jsonl", "\n\n"), tokenizer="char")
 
 

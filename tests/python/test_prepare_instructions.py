@@ -341,10 +341,10 @@ def test_inspect_reads_every_line(
     assert found["facts"]["ignored_fields"] == {"id": 8}
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}))
-    assert "1 preference pairs\n" in command(capsys, "data", "inspect", pairs)[1]
+    assert "1 preference pair\n" in command(capsys, "data", "inspect", pairs)[1]
     plain = tmp_path / "plain.txt"
     plain.write_text("Only text.\n")
-    assert "1 documents, 11 characters\n" in command(capsys, "data", "inspect", plain)[1]
+    assert "1 document, 11 characters\n" in command(capsys, "data", "inspect", plain)[1]
     alpaca.write_text(alpaca.read_text() + "{\n")
     code, out, err = command(capsys, "data", "inspect", alpaca)
     assert (code, out) == (1, "")

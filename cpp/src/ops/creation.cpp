@@ -7,6 +7,7 @@
 #include "ops/in_place.h"
 #include "tempra/autograd.h"
 #include "tempra/ops/layout.h"
+#include "tensor/dtype_range.h"
 #include "tensor/tensor_access.h"
 
 namespace tempra {
@@ -36,6 +37,7 @@ Tensor zeros(const Shape& sizes, DType dtype, Device device) {
 }
 
 Tensor full(const Shape& sizes, double value, DType dtype, Device device) {
+    check_representable("full", value, dtype);
     Tensor result = empty(sizes, dtype, device);
     launch("full", result, &KernelTable::fill, result.view(), value);
     return result;
@@ -47,6 +49,10 @@ Tensor arange(double start, double stop, double step, DType dtype, Device device
                  "arange: start {}, stop {}, step {} given; they must be finite and step not 0",
                  start, stop, step);
     const double count = std::ceil((stop - start) / step);
+    if (count > 0) {
+        check_representable("arange", start, dtype);
+        check_representable("arange", start + (count - 1) * step, dtype);
+    }
     Tensor result = empty({count > 0 ? static_cast<std::int64_t>(count) : 0}, dtype, device);
     launch("arange", result, &KernelTable::arange, result.view(), start, step);
     return result;
@@ -61,6 +67,7 @@ Tensor zeros_like(const Tensor& tensor) {
 
 void fill_(Tensor tensor, double value) {
     check_writable("fill_", tensor);
+    check_representable("fill_", value, tensor.dtype());
     launch("fill_", tensor, &KernelTable::fill, tensor.view(), value);
     tensor.bump_version();
 }

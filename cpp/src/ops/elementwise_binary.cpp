@@ -8,6 +8,7 @@
 #include "tempra/ops/creation.h"
 #include "tempra/ops/elementwise.h"
 #include "tempra/ops/layout.h"
+#include "tensor/dtype_range.h"
 
 namespace tempra {
 
@@ -171,8 +172,10 @@ struct ClampNode : PrimitiveNode {
 
 Tensor scalar_like(const Tensor& like, double value) {
     const bool whole = value == std::nearbyint(value);
-    const bool fits = is_floating(like.dtype()) || (whole && like.dtype() != DType::boolean);
-    return full({}, value, fits ? like.dtype() : (whole ? DType::i64 : DType::f32), like.device());
+    const bool fits = is_floating(like.dtype()) || (whole && like.dtype() != DType::boolean &&
+                                                    is_representable(value, like.dtype()));
+    const DType wider = whole && is_representable(value, DType::i64) ? DType::i64 : DType::f32;
+    return full({}, value, fits ? like.dtype() : wider, like.device());
 }
 
 Tensor add(const Tensor& a, const Tensor& b) { return binary(BinaryOp::add, a, b); }

@@ -28,6 +28,7 @@ from tempra.checkpoint.contents import (
     is_temporary_folder,
     step_of_folder,
 )
+from tempra.checkpoint.load import find_checkpoints
 from tempra.checkpoint.manifest import build_manifest
 
 # Room for headers, JSON, tokenizer and the file system's own records.
@@ -55,7 +56,7 @@ def save_checkpoint(root: str | os.PathLike[str], checkpoint: Checkpoint) -> Pat
         _restore_replaced(final)
         raise CheckpointError(
             f"checkpoint {final} could not be written: {error.strerror or error}; "
-            "the checkpoints before it are untouched"
+            f"{_what_is_left(final)}"
         ) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -89,8 +90,14 @@ def _check_space(root: Path, checkpoint: Checkpoint) -> None:
     if free < needed:
         raise CheckpointError(
             f"checkpoint of step {checkpoint.step} needs {needed / 1e6:.1f} MB, "
-            f"but {root} has {free / 1e6:.1f} MB free; the checkpoints before it are untouched"
+            f"but {root} has {free / 1e6:.1f} MB free; "
+            f"{_what_is_left(root / folder_name(checkpoint.step))}"
         )
+
+
+def _what_is_left(failed: Path) -> str:
+    others = [path for path in find_checkpoints(failed.parent) if path != failed]
+    return f"{others[0]} is untouched" if others else "no other checkpoint is there"
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint, texts: dict[str, bytes]) -> None:

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Literal
 
 from tempra._core import ConfigError, FormatError
+from tempra.data.counted import counted
 from tempra.data.wdbx import DEFAULT_BLOCK_TOKENS, token_bin_to_wdbx, wdbx_to_token_bin
 
 
@@ -69,7 +70,7 @@ def _to_wdbx(
     tokens = token_bin_to_wdbx(source, destination, block_tokens, mode=mode)
     blocks = -(-tokens // block_tokens)
     done = "appended" if appended else "wrote"
-    return f"{destination}: {done} {tokens:,} tokens in {blocks:,} blocks"
+    return f"{destination}: {done} {counted(tokens, 'token')} in {counted(blocks, 'block')}"
 
 
 def _to_token_bin(

@@ -9,14 +9,45 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from tempra.cli.option_names import in_options, options_named
 from tempra.train.config_data import DataConfig, TokenizerConfig
+from tempra.train.config_section import Section
+
+# What the settings are called that `prepare` and `preview` take as options.
+_READING_OPTIONS = {
+    "data.train": "TEXT",
+    "data.text_field": "--text-field",
+    "data.suffixes": "--suffixes",
+    "data.separator": "--separator",
+    "data.format": "--format",
+    "data.template": "--template",
+    "data.train_on": "--train-on",
+    "data.skip_bad_lines": "--skip-bad-lines",
+}
+_OPTIONS = {
+    **_READING_OPTIONS,
+    "data.validation": "--validation",
+    "data.validation_fraction": "--validation-fraction",
+    "data.token_dtype": "--token-dtype",
+    "tokenizer.kind": "--tokenizer",
+    "tokenizer.vocab_size": "--vocab-size",
+    "tokenizer.path": "--tokenizer-path",
+}
 
 app = App(name="data", help="Prepare text for training, and look into data files.")
 
 
 def _help(section: type[DataConfig] | type[TokenizerConfig], field: str) -> Parameter:
     """Return the text of a configuration field, so that it is written once."""
-    return Parameter(help=section.model_fields[field].description, negative=())
+    text = section.model_fields[field].description or ""
+    return Parameter(help=in_options(text, _OPTIONS), negative=())
+
+
+class _Sections(Section):
+    """The two sections of a configuration that `prepare` fills from its options."""
+
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
 
 
 @Parameter(name="*")
@@ -67,20 +98,19 @@ def prepare(
         raise ConfigError("data prepare: needs at least one file, folder or pattern")
     if shard_tokens < 1:
         raise ConfigError(f"--shard-tokens: got {shard_tokens}, needs at least 1")
-    data = DataConfig.from_mapping(
-        _given(
-            train=list(text),
-            validation=validation,
-            validation_fraction=validation_fraction,
-            **asdict(reading),
-            token_dtype=token_dtype,
+    data = _given(
+        train=list(text),
+        validation=validation,
+        validation_fraction=validation_fraction,
+        **asdict(reading),
+        token_dtype=token_dtype,
+    )
+    asked = _given(kind=tokenizer, vocab_size=vocab_size, path=tokenizer_path)
+    with options_named(_OPTIONS), PreparationProgress() as progress:
+        sections = _Sections.from_mapping({"data": data, "tokenizer": asked})
+        preparation = preparation_of_sections(
+            sections.data, sections.tokenizer, shard_tokens=shard_tokens
         )
-    )
-    asked = TokenizerConfig.from_mapping(
-        _given(kind=tokenizer, vocab_size=vocab_size, path=tokenizer_path)
-    )
-    preparation = preparation_of_sections(data, asked, shard_tokens=shard_tokens)
-    with PreparationProgress() as progress:
         prepared, reused = run_preparation(preparation, out, replace=replace, progress=progress)
     print(f"{out}: {'already prepared' if reused else 'prepared'}")
     from tempra.cli.inspection import describe_prepared
@@ -231,13 +261,16 @@ def preview(
         prepared = PreparedDataset(Path(text[0]))
         notes, shown = preview_prepared(prepared, split, documents, characters)
     else:
-        data = DataConfig.from_mapping(_given(train=list(text), **asdict(reading)))
-        notes, shown = preview_sources(data, documents, characters)
+        data = _given(train=list(text), **asdict(reading))
+        with options_named(_READING_OPTIONS):
+            sections = _Sections.from_mapping({"data": data})
+            notes, shown = preview_sources(sections.data, documents, characters)
     for note in notes:
         print(note)
-    for number, document in enumerate(shown, start=1):
-        print(f"--- document {number}")
-        print(document)
+    with options_named(_READING_OPTIONS):
+        for number, document in enumerate(shown, start=1):
+            print(f"--- document {number}")
+            print(document)
     return 0
 
 

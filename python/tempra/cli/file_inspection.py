@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tempra import _core
 from tempra._core import FormatError
 from tempra.data.abi_checkpoint import read_abi_checkpoint
+from tempra.data.counted import counted
 from tempra.data.token_dataset import TokenizedDataset
 from tempra.data.token_shard import (
     BOUNDS_SUFFIX,
@@ -139,7 +140,7 @@ def _inspect_shard(
 ) -> Inspection:
     shard = TokenShard(path, dtype)
     facts: dict[str, Any] = {"tokens": len(shard), "dtype": shard.dtype}
-    lines = [f"{len(shard):,} tokens of type {shard.dtype}"]
+    lines = [f"{counted(len(shard), 'token')} of type {shard.dtype}"]
     if shard.sidecar is None:
         why = "by its name; any whole number of tokens is a token file"
         checked = "sound as far as can be known: without .meta.json there is no checksum"
@@ -159,7 +160,7 @@ def _inspect_shard(
             "fingerprint": sidecar.tokenizer_fingerprint,
         }
         lines.append(
-            f"{sidecar.documents:,} documents; tokenizer {sidecar.tokenizer_kind}, "
+            f"{counted(sidecar.documents, 'document')}; tokenizer {sidecar.tokenizer_kind}, "
             f"{sidecar.vocabulary_size:,} tokens, fingerprint {sidecar.tokenizer_fingerprint[:12]}"
         )
         if shard.has_mask:
@@ -231,16 +232,19 @@ def _inspect_wdbx(path: Path, tokenizer: Tokenizer | None) -> Inspection:
     for section in facts["sections"]:
         section["name"] = _SECTION_NAMES.get(section["type"], "unknown")
     sections = ", ".join(
-        f"{section['name']} {section['length']:,} bytes" for section in facts["sections"]
+        f"{section['name']} {counted(section['length'], 'byte')}" for section in facts["sections"]
     )
     lines = [
-        f"version {facts['version']}, name {facts['name']!r}, {facts['records']:,} records, "
-        f"vectors of {facts['dimension']} floats",
+        f"version {facts['version']}, name {facts['name']!r}, "
+        f"{counted(facts['records'], 'record')}, vectors of {facts['dimension']} floats",
         f"sections: {sections}",
     ]
     if "vector_index" in facts:
         index = facts["vector_index"]
-        lines.append(f"vector index: {index['nodes']:,} nodes, {index['neighbours']:,} neighbours")
+        lines.append(
+            f"vector index: {counted(index['nodes'], 'node')}, "
+            f"{counted(index['neighbours'], 'neighbour')}"
+        )
     kind = "WDBX container"
     try:
         dataset = WdbxTokenDataset(path)
@@ -249,7 +253,8 @@ def _inspect_wdbx(path: Path, tokenizer: Tokenizer | None) -> Inspection:
     else:
         kind = "WDBX token dataset"
         facts |= {"tokens": dataset.token_count, "blocks": dataset.block_count}
-        lines.append(f"{dataset.token_count:,} tokens in {dataset.block_count:,} blocks")
+        blocks = counted(dataset.block_count, "block")
+        lines.append(f"{counted(dataset.token_count, 'token')} in {blocks}")
         _add_beginning(facts, lines, dataset.collect(_SHOWN_TOKENS).tolist(), tokenizer)
         text = next(_texts(dataset), None)
         if text is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempra._core import FormatError
 from tempra.cli.file_inspection import Inspection, inspect_file, soundness, tokenizer_line
 from tempra.cli.text_inspection import holds_text, inspect_text
+from tempra.data.counted import counted
 from tempra.data.prepared import PreparedDataset, is_prepared
 from tempra.data.tokenizer import DEFINITION_FILE
 from tempra.train.stage_report import describe_instructions
@@ -38,15 +39,16 @@ def describe_prepared(prepared: PreparedDataset, *, verify: bool = False) -> lis
     manifest = prepared.manifest
     tokenizer = prepared.tokenizer()
     lines = [
-        f"text: {manifest.characters:,} characters; {manifest.split_rule}",
+        f"text: {counted(manifest.characters, 'character')}; {manifest.split_rule}",
         tokenizer_line(tokenizer),
         *describe_instructions(prepared),
     ]
     for name, record in manifest.splits.items():
         dataset = prepared.dataset(name)
+        documents = counted(record.documents, "document")
         lines.append(
-            f"{name}: {record.tokens:,} tokens in {record.documents:,} documents, "
-            f"{len(record.shards)} {manifest.dtype} files"
+            f"{name}: {counted(record.tokens, 'token')} in {documents}, "
+            f"{counted(len(record.shards), f'{manifest.dtype} file')}"
         )
         if verify:
             dataset.verify()

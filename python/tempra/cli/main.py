@@ -98,7 +98,8 @@ def _report(error: Exception) -> int:
     if isinstance(error, MemoryError):
         message = message or "out of memory"
     elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes, os.PathLike)):
-        message = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        paths = [path for path in (error.filename, error.filename2) if path is not None]
+        message = f"{' to '.join(map(os.fsdecode, paths))}: {error.strerror}"
     elif not isinstance(error, (TempraError, OSError)):
         message = f"internal error: {type(error).__name__}: {message}; --debug shows where"
     print(f"tempra: {message}", file=sys.stderr)

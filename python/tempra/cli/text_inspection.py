@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tempra.cli.file_inspection import Inspection
 from tempra.data.conversation import Conversation, PlainText
+from tempra.data.counted import counted
 from tempra.data.instruction_dataset import MalformedLines, stream_examples
 from tempra.data.instruction_formats import (
     ExampleReader,
@@ -49,9 +50,9 @@ def inspect_text(path: Path) -> Inspection:
         "ignored_fields": reader.ignored_fields,
     }
     if found.format == "text":
-        lines = [f"{examples:,} documents, {characters:,} characters"]
+        lines = [f"{counted(examples, 'document')}, {counted(characters, 'character')}"]
     elif found.format == "preference":
-        lines = [f"{examples:,} preference pairs"]
+        lines = [f"{counted(examples, 'preference pair')}"]
     else:
         lines = [
             f"{examples:,} conversations with {answers:,} answers, {characters:,} characters; "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tempra import _core
 from tempra._core import ConfigError, FormatError, TempraError
 from tempra.data.corpus import Piece
+from tempra.data.counted import counted
 from tempra.data.split import TRAIN, SplitRule, Survey, survey
 from tempra.data.tokenizer import (
     ByteTokenizer,
@@ -43,9 +44,8 @@ def survey_text(preparation: Preparation, progress: PrepareProgress | None) -> S
         for corpus in preparation.corpora()
     ]
     if surveys[0].documents == 0:
-        raise FormatError(
-            f"data.train: the {len(preparation.train_corpus.files)} files hold no text"
-        )
+        given = counted(len(preparation.train_corpus.files), "file")
+        raise FormatError(f"data.train: {given} given, without any text")
     fraction = 0.0 if preparation.validation else preparation.validation_fraction
     whole = preparation.conversations is not None
     return SurveyedText(preparation, surveys, SplitRule.choose(surveys[0], fraction, whole=whole))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tempra import _core, cuda
+from tempra.data.counted import counted
 from tempra.models import TransformerConfig
 from tempra.train.config import LlmTrainingConfig, StageRun
 
@@ -91,12 +92,12 @@ def describe_plan(config: LlmTrainingConfig, model: TransformerConfig) -> list[s
             f"{plan.tokens_per_step * plan.flops_per_token / 1e9:,.1f} GFLOP"
         ]
     return [
-        f"model       {model.family}, {model.layers} layers of width {model.width}, "
-        f"{model.heads} heads ({model.kv_heads} for keys and values), "
+        f"model       {model.family}, {counted(model.layers, 'layer')} of width {model.width}, "
+        f"{counted(model.heads, 'head')} ({model.kv_heads} for keys and values), "
         f"vocabulary {model.vocab_size}",
         f"parameters  {plan.parameters:,}",
         *lengths,
-        f"run         {steps:,} steps, {tokens:,} tokens, {flops / 1e12:,.2f} TFLOP",
+        f"run         {counted(steps, 'step')}, {tokens:,} tokens, {flops / 1e12:,.2f} TFLOP",
         f"memory      {plan.peak_bytes / 1e6:,.0f} MB expected at the peak{of_stage} "
         f"(weights {plan.weight_bytes / 1e6:,.0f}, gradients {plan.gradient_bytes / 1e6:,.0f}, "
         f"moments {plan.moment_bytes / 1e6:,.0f}, activations "
@@ -112,7 +113,7 @@ def _describe_stage(run: StageRun, plan: RunPlan) -> str:
     if rate.warmup_steps:
         moves += f", warm-up {rate.warmup_steps:,}"
     return (
-        f"stage       {run.name}: {plan.steps:,} steps of {plan.tokens_per_step:,} tokens "
+        f"stage       {run.name}: {counted(plan.steps, 'step')} of {plan.tokens_per_step:,} tokens "
         f"({_batch(run.config)}), {plan.tokens_per_step * plan.steps:,} tokens, learning rate "
         f"{moves}{', fresh optimizer' if run.reset_optimizer else ''}"
     )

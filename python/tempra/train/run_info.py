@@ -12,6 +12,7 @@ from tempra import _core, cuda
 from tempra.checkpoint import CheckpointStore, find_checkpoints, verify_folder
 from tempra.checkpoint.contents import step_of_folder
 from tempra.checkpoint.load import CHECKPOINTS_FOLDER, checkpoints_root
+from tempra.data.counted import counted
 from tempra.train.errors import TrainError
 from tempra.train.metrics import METRICS_FILE, read_metrics
 from tempra.train.resume import run_folder_of
@@ -90,7 +91,9 @@ def _read_so_far(folder: Path) -> list[str]:
         first, steps = record["step"], record["steps"]
         name = "run" if stage is None else stage
         shown = ", ".join(f"{source} {times:.2f} times" for source, times in epochs.items())
-        lines.append(f"stage       {name}: {steps:,} steps from {first:,} on, read {shown}")
+        lines.append(
+            f"stage       {name}: {counted(steps, 'step')} from {first:,} on, read {shown}"
+        )
     return lines
 
 

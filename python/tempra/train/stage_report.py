@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tempra.data.counted import counted
 from tempra.data.prepared import PreparedDataset
 from tempra.data.row_options import RowOptions
 from tempra.data.token_dataset import TokenizedDataset
@@ -66,11 +67,11 @@ def describe_instructions(text: PreparedDataset) -> list[str]:
     marks = ", ".join(record.spelled_out)
     more = record.left_out_count - min(_SHOWN_LINES, len(record.left_out))
     return [
-        f"data        {split.documents:,} conversations, {'; '.join(record.formats)}",
+        f"data        {counted(split.documents, 'conversation')}, {'; '.join(record.formats)}",
         f"template    {record.template}, learning {record.train_on}: {split.trained_tokens or 0:,} "
-        f"of {split.tokens:,} tokens",
+        f"of {counted(split.tokens, 'token')}",
         *([f"marks       {marks} spelled out, not in the vocabulary"] if marks else []),
-        *([f"left out    {record.left_out_count:,} lines:"] if record.left_out else []),
+        *([f"left out    {counted(record.left_out_count, 'line')}:"] if record.left_out else []),
         *(f"            {line}" for line in record.left_out[:_SHOWN_LINES]),
         *([f"            and {more:,} more, see dataset.json"] if more > 0 else []),
     ]
@@ -94,13 +95,13 @@ def describe_packing(
     lost = {"split": 0, "truncate": excess, "reject": rejected}[options.overlong]
     order = "" if options.order == "shuffled" else f", {options.order}"
     lines = [
-        f"packing     {options.packing}{order}, {documents:,} documents in {rows:,} sequences an "
-        f"epoch, {100 * (tokens - lost) / (rows * block):.2f} % full"
+        f"packing     {options.packing}{order}, {counted(documents, 'document')} in "
+        f"{counted(rows, 'sequence')} an epoch, {100 * (tokens - lost) / (rows * block):.2f} % full"
     ]
     if overlong:
         does = {"split": "split", "truncate": "truncated", "reject": "rejected"}[options.overlong]
         lines.append(
-            f"            {overlong:,} documents longer than {block} tokens {does}, "
-            f"{lost:,} tokens lost"
+            f"            {counted(overlong, 'document')} longer than {block} tokens {does}, "
+            f"{counted(lost, 'token')} lost"
         )
     return lines

@@ -10,6 +10,8 @@ namespace tempra {
 // Uninitialised.
 [[nodiscard]] Tensor empty(const Shape& sizes, DType dtype = DType::f32, Device device = {});
 [[nodiscard]] Tensor zeros(const Shape& sizes, DType dtype = DType::f32, Device device = {});
+// Integer dtypes cut off a fraction; DtypeError for what they cannot hold, nan among it. The same
+// goes for arange and fill_.
 [[nodiscard]] Tensor full(const Shape& sizes, double value, DType dtype = DType::f32,
                           Device device = {});
 // start, start + step, ... while below (above, for a negative step) stop.

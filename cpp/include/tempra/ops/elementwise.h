@@ -15,8 +15,8 @@ namespace tempra {
 [[nodiscard]] Tensor maximum(const Tensor& a, const Tensor& b);
 [[nodiscard]] Tensor minimum(const Tensor& a, const Tensor& b);
 
-// A 0-d tensor that takes the dtype of `like` (f32 when `like` is integer and `value` is not
-// whole).
+// A 0-d tensor that takes the dtype of `like`; where that is an integer one that cannot hold
+// `value`, i64 for whole numbers and f32 for others.
 [[nodiscard]] Tensor scalar_like(const Tensor& like, double value);
 
 // Comparisons give bool.
