@@ -1,8 +1,8 @@
 """Time full training steps of a model in PyTorch on this machine's GPU: the numbers to beat.
 
 bf16 autocast over fp32 parameters, clipping, fused AdamW; the same models and batches as
-gpu_step.py. Eager with each of PyTorch's attention kernels, then compiled with the fastest of them.
-Prints the rate of one large matrix product, the ceiling for everything, and a line of JSON for each.
+gpu_step.py. Eager with each of PyTorch's attention kernels, then compiled with the fastest. Prints
+the rate of one large matrix product, the ceiling for everything, and a line of JSON for each.
 
     python benchmarks/gpu_peer.py [--config gpt2-124m] [--sequences 64] [--seconds 4]
 """
@@ -36,7 +36,9 @@ def _timed(step: Callable[[], object], count: int) -> float:
     return (time.perf_counter() - begin) / count
 
 
-def _time_mode(case: TrainingCase, attention: str, *, compiled: bool, seconds: float) -> dict[str, Any]:
+def _time_mode(
+    case: TrainingCase, attention: str, *, compiled: bool, seconds: float
+) -> dict[str, Any]:
     torch.compiler.reset()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -98,7 +100,8 @@ def main() -> int:
         try:
             row = _time_mode(case, attention, compiled=False, seconds=given.seconds)
         except RuntimeError as error:  # a kernel that does not take these shapes, or no memory
-            row = {"peer": "torch eager", "attention": attention, "error": str(error)[:200]}
+            row = {"peer": "torch eager", "model": case.name, "attention": attention}
+            row["error"] = str(error).splitlines()[0][:200]
         else:
             rates[attention] = row["tokens_per_second"]
         print(json.dumps(row), flush=True)

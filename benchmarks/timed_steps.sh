@@ -12,7 +12,7 @@
 # not pass is skipped, and so is one for which no time is left. Within a step
 #   ... | keep_rows     passes lines on, and appends those of JSON to ROWS at once, with the step's name
 #   remark NAME TEXT    a line of the summary, which replaces an earlier one of that name
-# Whole lines alone get to ROWS, so that it can be read whatever happened. FOLDER gets summary.txt,
+# and STEP_SECONDS is its limit. Whole lines alone get to ROWS, so that it can be read whatever happened. FOLDER gets summary.txt,
 # written again before and after every step, and logs.tar.gz with what each step printed.
 
 least_seconds=5  # with less left a step is not begun
@@ -67,7 +67,7 @@ run_step() {
     echo "==> $name, at most $limit s"
     running_step=$name step_began=$SECONDS
     write_summary > "$report_folder/summary.txt"
-    STEP=$name timeout -k 3 "$limit" bash -c "set -euo pipefail; step_$name" \
+    STEP=$name STEP_SECONDS=$limit timeout -k 3 "$limit" bash -c "set -euo pipefail; step_$name" \
         > "$step_work/logs/$name.log" 2>&1 < /dev/null &
     step_process=$!
     wait "$step_process" || status=$?

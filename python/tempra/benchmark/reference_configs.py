@@ -107,7 +107,9 @@ LLAMA_CONFIGS = {
 
 
 def _gpt2_124m(dtype: str) -> TrainingCase:
-    return replace(REFERENCE_CONFIGS["ref-gpt2"].case(dtype), name=f"train/gpt2-124m/{dtype}", batch=64)
+    return replace(
+        REFERENCE_CONFIGS["ref-gpt2"].case(dtype), name=f"train/gpt2-124m/{dtype}", batch=64
+    )
 
 
 def _llama_1b(dtype: str) -> TrainingCase:
