@@ -77,8 +77,9 @@ run_step() {
     case $status in
         0) verdict=passed ;;
         77) verdict="skipped: $(tail -n 1 "$step_work/logs/$name.log")" ;;
-        # 137: it had to be killed, by timeout or for the memory that it took.
-        124 | 137) ((seconds < limit)) || verdict="TIMED OUT after $limit s" ;;
+        124) verdict="TIMED OUT after $seconds s" ;;
+        # It had to be killed, by timeout or for the memory that it took.
+        137) ((seconds < limit)) || verdict="TIMED OUT after $seconds s" ;;
     esac
     record_step "$name" "$verdict" "$seconds"
 }

@@ -179,7 +179,7 @@ def test_what_matters_most_is_run_first(tmp_path: Path) -> None:
     assert finished.returncode == 1, finished.stderr
     found = verdicts(tmp_path / "out")
     assert list(found) == [
-        *("machine", "packages", "build", "device", "parity", "module", "trace", "gpt2"),
+        *("machine", "packages", "build", "device", "parity", "cudnn", "module", "trace", "gpt2"),
         *("gpt2_peer", "kernels", "decode", "memcheck", "racecheck", "llama", "llama_peer"),
         *("operations", "gpt2_own", "graphs"),
     ]
@@ -235,8 +235,8 @@ def test_what_is_said_of_cudnn(status: int, table: str, said: str, tmp_path: Pat
     suite.parent.mkdir(parents=True)
     suite.write_text(f"#!/bin/sh\ncat <<'END'\n{table}\nEND\nexit {status}\n")
     suite.chmod(0o755)
-    own = "".join((BENCHMARKS / "run_on_gpu.sh").read_text().partition("step_parity() {")[1:])
-    steps = own[: own.index("\n}\n") + 3] + f"export BUILD={tmp_path}\n"
+    own = "".join((BENCHMARKS / "run_on_gpu.sh").read_text().partition("compare_kernels() {")[1:])
+    steps = own[: own.index("step_trace")] + f"export BUILD={tmp_path}\n"
     finished = run_on_gpu(tmp_path, steps, "parity")
     assert finished.returncode == (0 if status == 0 else 1)
     assert said in (tmp_path / "out" / "summary.txt").read_text()
