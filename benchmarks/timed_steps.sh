@@ -54,8 +54,9 @@ run_step() {
     shift 2
     if ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
     for needed in "$@"; do
-        if [[ ${step_verdicts[$needed]:-not run} != passed ]]; then
-            record_step "$name" "skipped: needs $needed, which was ${step_verdicts[$needed]:-not run}" 0
+        local how=${step_verdicts[$needed]:-not run}
+        if [[ $how != passed ]]; then
+            record_step "$name" "skipped: needs $needed, which was ${how%%:*}" 0
             return
         fi
     done
@@ -76,7 +77,10 @@ run_step() {
     local seconds=$((SECONDS - step_began)) verdict="FAILED (status $status)"
     case $status in
         0) verdict=passed ;;
-        77) verdict="skipped: $(tail -n 1 "$step_work/logs/$name.log")" ;;
+        77)
+            verdict=$(tail -n 1 "$step_work/logs/$name.log")
+            verdict="skipped: ${verdict#SKIPPED: }"
+            ;;
         124) verdict="TIMED OUT after $seconds s" ;;
         # It had to be killed, by timeout or for the memory that it took.
         137) ((seconds < limit)) || verdict="TIMED OUT after $seconds s" ;;

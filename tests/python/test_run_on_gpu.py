@@ -76,7 +76,7 @@ def test_the_summary_says_what_became_of_each_step(tmp_path: Path) -> None:
         "missing": "skipped: no tool",
         "bad": "FAILED (status 1)",
         "after_bad": "skipped: needs bad, which was FAILED (status 1)",
-        "after_missing": "skipped: needs missing, which was skipped: no tool",
+        "after_missing": "skipped: needs missing, which was skipped",
         "hanging": "TIMED OUT after 1 s",
         "late": "passed",
     }
@@ -180,8 +180,8 @@ def test_what_matters_most_is_run_first(tmp_path: Path) -> None:
     found = verdicts(tmp_path / "out")
     assert list(found) == [
         *("machine", "packages", "build", "device", "parity", "cudnn", "module", "trace", "gpt2"),
-        *("gpt2_peer", "kernels", "decode", "memcheck", "racecheck", "llama", "llama_peer"),
-        *("operations", "gpt2_own", "graphs"),
+        *("gpt2_peer", "kernels", "decode", "operations", "memcheck", "racecheck", "llama"),
+        *("llama_peer", "gpt2_own", "graphs"),
     ]
     assert found.pop("trace") == "FAILED (status 3)"
     assert set(found.values()) == {"passed"}, "a failure stops nothing that does not need it"
@@ -198,10 +198,19 @@ def test_without_a_gpu_nothing_has_been_shown(tmp_path: Path) -> None:
     finished = run_on_gpu(tmp_path, missing)
     assert finished.returncode == 77, finished.stderr
     found = verdicts(tmp_path / "out")
-    assert found["parity"].startswith("skipped: needs device, which was skipped: SKIPPED: nothing")
+    assert found["device"] == "skipped: nothing was compared: no driver"
+    assert found["parity"] == "skipped: needs device, which was skipped"
     assert {name for name, verdict in found.items() if verdict == "passed"} == {
         *("machine", "packages", "build", "module")
     }
+
+
+def test_a_build_that_failed_is_a_failure(tmp_path: Path) -> None:
+    finished = run_on_gpu(tmp_path, "step_build() { false; }")
+    assert finished.returncode == 1, finished.stderr
+    found = verdicts(tmp_path / "out")
+    assert found["device"] == "skipped: needs build, which was FAILED (status 1)"
+    assert found["trace"] == "skipped: needs device, which was skipped"
 
 
 def test_a_few_steps_alone(tmp_path: Path) -> None:
