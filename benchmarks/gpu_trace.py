@@ -26,6 +26,7 @@ from tempra.train.language_model import continue_run
 from tempra.train.metrics import read_metrics
 from tempra.train.resume import prepare_resume
 
+_FAMILIES = ["gpt2", "llama"]
 # Relative, of a step's mean loss: the tests' (tests/python/test_cuda_training.py says why).
 _TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 1e-3}
 
@@ -63,7 +64,7 @@ class _Runs:
                 "dtype": dtype,
                 **train,
             },
-            "schedule": {"decay_steps": self.steps, "warmup_steps": 2},
+            "schedule": {"decay_steps": self.steps, "warmup_steps": 1},
             "evaluation": {"interval": 0},
             "checkpoint": {"dir": str(run), "interval": self.steps},
         }
@@ -125,6 +126,8 @@ def main() -> int:
     """Compare; 0 where all is as it should be, 77 without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--families", nargs="+", choices=_FAMILIES, default=_FAMILIES)
+    parser.add_argument("--dtypes", nargs="+", choices=list(_TOLERANCE), default=list(_TOLERANCE))
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--block", type=int, default=64)
     given = parser.parse_args()
@@ -134,8 +137,8 @@ def main() -> int:
         print(f"SKIPPED: {cuda.status().unavailable}")
         return 77
     sound = True
-    for family in ("gpt2", "llama"):
-        for dtype in ("fp32", "bf16", "fp16"):
+    for family in given.families:
+        for dtype in given.dtypes:
             with tempfile.TemporaryDirectory() as folder:
                 runs = _Runs(
                     Path(folder), family, steps=given.steps, width=given.width, block=given.block

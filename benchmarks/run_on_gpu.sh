@@ -16,7 +16,7 @@
 # Needs nvcc 12.8 or newer, CMake, Ninja, a C++20 compiler and libcublasLt.so.13 (in the toolkit, or
 # PyPI's nvidia-cublas beside PyTorch); for whole steps pybind11 and pydantic, for the operations
 # pytest and hypothesis, for the peer PyTorch. What python3 lacks is taken from build/gpu-wheels, if
-# that is there (12 MB):
+# that is there (9 MB):
 #   pip download -d build/gpu-wheels --no-deps --only-binary=:all: --python-version 3.12 \
 #       --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
 #       "nvidia-cudnn-frontend>=1.28.0,<1.29" pydantic==2.12.5 pydantic-core==2.41.5 \
