@@ -75,23 +75,24 @@ configure() {
         ${TEMPRA_CUDA_ARCHITECTURES:+-DTEMPRA_CUDA_ARCHITECTURES="$TEMPRA_CUDA_ARCHITECTURES"} "$@"
 }
 
+build_all() { cmake --build "$BUILD" --target tempra_cuda parity kernel_timings -- -k 0; }
+
 step_build() {
-    rm -f "$BUILD/CMakeCache.txt"  # what was not found before may be there now
-    local problem="" log=$BUILD/configure-cudnn.log
+    local problem="" log=$BUILD/with-cudnn.log
     mkdir -p "$BUILD"
-    if configure -DTEMPRA_CUDA_CUDNN=ON > "$log" 2>&1; then
-        cmake --build "$BUILD" --target tempra_cuda_cudnn >> "$log" 2>&1 ||
-            problem="the frontend does not compile: $(grep -m 1 "error" "$log" || tail -n 1 "$log")"
-    else
+    rm -f "$BUILD/CMakeCache.txt"  # what was not found before may be there now
+    if ! configure -DTEMPRA_CUDA_CUDNN=ON > "$log" 2>&1; then
         problem=$(grep -A 3 "attention by cuDNN needs" "$log" | tr -s '\n ' ' ' || true)
         problem=${problem:-it was not configured: $(tail -n 1 "$log")}
+    elif ! build_all >> "$log" 2>&1; then
+        problem="that failed: $(grep -m 1 -E "error|FAILED" "$log" || tail -n 1 "$log")"
     fi
     cat "$log"
     if [[ -n $problem ]]; then
         remark cudnn "cuDNN was NOT tested: the library was built without it: $problem"
         configure -DTEMPRA_CUDA_CUDNN=OFF
+        build_all
     fi
-    cmake --build "$BUILD" --target tempra_cuda parity kernel_timings
     echo "built in $SECONDS s, $(stat -c %s "$LIBRARY") bytes"
 }
 

@@ -251,3 +251,35 @@ def test_what_is_said_of_cudnn(status: int, table: str, said: str, tmp_path: Pat
     assert said in (tmp_path / "out" / "summary.txt").read_text()
     (row,) = (r for r in rows(next((tmp_path / "out").glob("*.jsonl"))) if "cases" in r)
     assert (row["cases"], row["mismatches"]) == (1, int("MISMATCH" in table))
+
+
+@pytest.mark.parametrize(
+    ("configured", "built", "status", "said"),
+    [
+        ("true", "true", 0, "it did not come to that"),
+        ("[[ $* == *OFF* ]] || { echo 'attention by cuDNN needs x.h'; false; }", "true", 0, "x.h"),
+        (
+            "made=$*; [[ $* != *OFF* ]] || touch off",
+            "[[ -e off ]] || { echo error: y; false; }",
+            0,
+            "y",
+        ),
+        ("true", "echo error: z; false", 1, "that failed: error: z"),
+    ],
+)
+def test_a_build_without_cudnn_is_named(
+    configured: str, built: str, status: int, said: str, tmp_path: Path
+) -> None:
+    own = "".join((BENCHMARKS / "run_on_gpu.sh").read_text().partition("step_build() {")[1:])
+    steps = own[: own.index("\n}\n") + 3] + (
+        f"export BUILD={tmp_path}/build LIBRARY={tmp_path}/steps.sh\n"
+        f"configure() {{ cd {tmp_path}; {configured}; }}\nbuild_all() {{ {built}; }}\n"
+    )
+    finished = run_on_gpu(tmp_path, steps, "build")
+    assert finished.returncode == status, finished.stdout + finished.stderr
+    (line,) = (
+        line
+        for line in (tmp_path / "out" / "summary.txt").read_text().splitlines()
+        if line.startswith("cuDNN was NOT tested: ")
+    )
+    assert said in line
