@@ -36,14 +36,15 @@ export BUILD=$PWD/build/gpu
 export LIBRARY=$BUILD/cuda/libtempra_cuda.so
 export PACKAGES=$BUILD/packages
 
+ask_gpu() { timeout 20 nvidia-smi --query-gpu="$1" --format=csv,noheader,nounits | head -n 1; }
+
 describe_machine() {
-    gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2> /dev/null | head -n 1 || true)
-    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2> /dev/null | head -n 1 || true)
+    local driver commit megabytes
+    gpu=$(ask_gpu name 2> /dev/null || true)
+    driver=$(ask_gpu driver_version 2> /dev/null || true)
     commit=$(git rev-parse --short HEAD 2> /dev/null || echo "${TEMPRA_COMMIT:-unknown}")
     # What PyTorch keeps of 64 sequences of GPT-2 takes over 80 GB.
-    local megabytes
-    megabytes=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2> /dev/null |
-        head -n 1 || true)
+    megabytes=$(ask_gpu memory.total 2> /dev/null || true)
     export SEQUENCES=64
     if [[ $megabytes =~ ^[0-9]+$ ]] && ((megabytes < 100000)); then SEQUENCES=32; fi
     # Of every line of results.
