@@ -1,144 +1,118 @@
-"""Time full training steps of GPT-2 124M in PyTorch on this machine's GPU: the numbers to beat.
+"""Time full training steps of a model in PyTorch on this machine's GPU: the numbers to beat.
 
-bf16 autocast over fp32 parameters, fastest attention, clipping, fused AdamW; eager and compiled.
-Needs PyTorch with CUDA and nothing of tempra, which may not be installed there. Prints one line of
-JSON per mode.
+bf16 autocast over fp32 parameters, clipping, fused AdamW; the same models and batches as
+gpu_step.py. Eager with each of PyTorch's attention kernels, then compiled with the fastest. Prints
+the rate of one large matrix product, the ceiling for everything, and a line of JSON for each.
 
-    python benchmarks/gpu_peer.py [--sequences 16] [--steps 20] [--modes eager compile]
+    python benchmarks/gpu_peer.py [--config gpt2-124m] [--sequences 64] [--seconds 4]
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-_VOCABULARY, _CONTEXT, _WIDTH, _HEADS, _LAYERS = 50304, 1024, 768, 12, 12
+from tempra.benchmark.reference_configs import ALL_CASES, TrainingCase
+from tempra.benchmark.torch_trainer import TorchTrainer
 
-
-class _Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
-        self.qkv, self.output = nn.Linear(_WIDTH, 3 * _WIDTH), nn.Linear(_WIDTH, _WIDTH)
-        self.up, self.down = nn.Linear(_WIDTH, 4 * _WIDTH), nn.Linear(4 * _WIDTH, _WIDTH)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, tokens, _ = x.shape
-        q, k, v = (
-            part.view(batch, tokens, _HEADS, _WIDTH // _HEADS).transpose(1, 2)
-            for part in self.qkv(self.attention_norm(x)).split(_WIDTH, dim=2)
-        )
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.output(mixed.transpose(1, 2).reshape(batch, tokens, _WIDTH))
-        hidden = functional.gelu(self.up(self.feed_forward_norm(x)), approximate="tanh")
-        return x + self.down(hidden)
+_ROUNDS, _WARM_UP = 5, 5
+_ATTENTION = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
 
-class _Gpt(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(_VOCABULARY, _WIDTH)
-        self.positions = nn.Embedding(_CONTEXT, _WIDTH)
-        self.blocks = nn.ModuleList(_Block() for _ in range(_LAYERS))
-        self.final_norm = nn.LayerNorm(_WIDTH)
-        for table in (self.tokens, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
-
-    def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.tokens(tokens) + self.positions(positions)
-        for block in self.blocks:
-            x = block(x)
-        logits = functional.linear(self.final_norm(x), self.tokens.weight)
-        return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+def _timed(step: Callable[[], object], count: int) -> float:
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    for _ in range(count):
+        step()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - begin) / count
 
 
-def _time_mode(mode: str, sequences: int, steps: int) -> dict[str, object]:
-    torch.manual_seed(0)
+def _time_mode(
+    case: TrainingCase, attention: str, *, compiled: bool, seconds: float
+) -> dict[str, Any]:
+    torch.compiler.reset()
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    model = _Gpt().cuda()
-    decayed = [p for p in model.parameters() if p.dim() >= 2]
-    others = [p for p in model.parameters() if p.dim() < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-        lr=1e-4,
-        betas=(0.9, 0.95),
-        fused=True,
+    config = case.transformer
+    trainer = TorchTrainer(
+        config, compiled=compiled, threads=torch.get_num_threads(), device="cuda"
     )
-    run = torch.compile(model) if mode == "compile" else model
-    shape = (sequences, _CONTEXT)
-    tokens = torch.randint(0, _VOCABULARY, shape, device="cuda")
-    labels = torch.randint(0, _VOCABULARY, shape, device="cuda")
+    shape = (case.batch, config.context)
+    tokens = torch.randint(0, config.vocab_size, shape, device="cuda")
+    labels = torch.randint(0, config.vocab_size, shape, device="cuda")
 
     def step() -> None:
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            loss = run(tokens, labels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decayed + others, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        trainer.run(tokens, labels)
 
-    for _ in range(5):
-        step()
-    seconds = []
-    for _ in range(5):
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        for _ in range(steps):
-            step()
-        torch.cuda.synchronize()
-        seconds.append((time.perf_counter() - begin) / steps)
-    median = statistics.median(seconds)
+    with sdpa_kernel(_ATTENTION[attention]):
+        _timed(step, _WARM_UP)
+        steps = max(1, round(seconds / _ROUNDS / _timed(step, 1)))
+        times = [_timed(step, steps) for _ in range(_ROUNDS)]
+    median = statistics.median(times)
     return {
-        "peer": f"torch {torch.__version__} {mode}",
+        "peer": f"torch {torch.__version__} {'compile' if compiled else 'eager'}",
+        "model": case.name,
+        "attention": attention,
         "device": torch.cuda.get_device_name(),
-        "tokens": sequences * _CONTEXT,
+        "sequences": case.batch,
+        "tokens": case.tokens,
+        "steps": steps * _ROUNDS,
         "step_milliseconds": round(median * 1e3, 3),
-        "spread": round((max(seconds) - min(seconds)) / median, 3),
-        "tokens_per_second": round(sequences * _CONTEXT / median),
+        "spread": round((max(times) - min(times)) / median, 3),
+        "tokens_per_second": round(case.tokens / median),
+        "tflops": round(case.step_flops / median * 1e-12, 2),
         "peak_bytes": torch.cuda.max_memory_allocated(),
     }
 
 
 def _matrix_peak() -> dict[str, object]:
-    """Measure the rate of one large bf16 product, the ceiling for everything else."""
+    """Measure the rate of one large bf16 product."""
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     b = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    for _ in range(3):
-        a @ b
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    for _ in range(20):
-        a @ b
-    torch.cuda.synchronize()
-    seconds = (time.perf_counter() - begin) / 20
+    _timed(lambda: a @ b, 3)
+    seconds = statistics.median(_timed(lambda: a @ b, 20) for _ in range(5))
     return {"matrix_peak_tflops": round(2 * 8192**3 / seconds * 1e-12, 1)}
 
 
 def main() -> int:
-    """Time the modes asked for; 77 without a GPU."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sequences", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument(
-        "--modes", nargs="+", choices=("eager", "compile"), default=["eager", "compile"]
-    )
+    """Time eager and compiled steps; 77 without a GPU, 1 where compiled ones fail."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", choices=sorted(ALL_CASES), default="gpt2-124m")
+    parser.add_argument("--sequences", type=int, help="of a step; default: the configuration's")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a row")
     given = parser.parse_args()
     if not torch.cuda.is_available():
-        print("SKIPPED: PyTorch sees no GPU", file=sys.stderr)
+        print("SKIPPED: PyTorch sees no GPU")
         return 77
+    case = ALL_CASES[given.config]("bf16").with_batch(given.sequences)
     print(json.dumps(_matrix_peak()), flush=True)
-    for mode in given.modes:
-        print(json.dumps(_time_mode(mode, given.sequences, given.steps)), flush=True)
-    return 0
+    rates: dict[str, int] = {}
+
+    def measure(attention: str, *, compiled: bool) -> bool:
+        try:
+            row = _time_mode(case, attention, compiled=compiled, seconds=given.seconds)
+        except RuntimeError as error:  # a kernel that does not take these shapes, or no memory
+            row = {"peer": "torch", "model": case.name, "attention": attention}
+            row |= {"compiled": compiled, "error": str(error).splitlines()[0][:200]}
+        print(json.dumps(row), flush=True)
+        if not compiled:
+            rates[attention] = row.get("tokens_per_second", 0)
+        return "error" not in row
+
+    for attention in _ATTENTION:
+        measure(attention, compiled=False)
+    return 0 if measure(max(rates, key=rates.__getitem__), compiled=True) else 1
 
 
 if __name__ == "__main__":

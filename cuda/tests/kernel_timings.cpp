@@ -5,7 +5,7 @@
 //
 // It is the sum of a step's kernels, not a step: nothing here has autograd, a data loader or gaps
 // between launches. Every kernel's bytes or operations are those that must be moved or done, each
-// operand once.
+// operand once; `copy_share` is its bandwidth over that of a copy of 256 MiB, measured first.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -68,13 +68,15 @@ class Bench {
             seconds.push_back(taken.count() / kRepeats);
         }
         std::sort(seconds.begin(), seconds.end());
-        const double median = seconds[kRounds / 2];
+        const double median = seconds[kRounds / 2], bandwidth = bytes / median;
         total_ += median * per_step;
+        if (copy_bandwidth_ == 0) copy_bandwidth_ = bandwidth;
         std::printf(
             "{\"kernel\": \"%s\", \"per_step\": %d, \"milliseconds\": %.4f, \"spread\": %.3f, "
-            "\"gigabytes_per_second\": %.0f, \"tflops\": %.1f}\n",
-            name, per_step, median * 1e3, (seconds.back() - seconds.front()) / median,
-            bytes / median * 1e-9, operations / median * 1e-12);
+            "\"megabytes\": %.0f, \"gigabytes_per_second\": %.0f, \"copy_share\": %.3f, "
+            "\"tflops\": %.1f}\n",
+            name, per_step, median * 1e3, (seconds.back() - seconds.front()) / median, bytes * 1e-6,
+            bandwidth * 1e-9, bandwidth / copy_bandwidth_, operations / median * 1e-12);
         std::fflush(stdout);
     }
     [[nodiscard]] double total() const { return total_; }
@@ -107,8 +109,17 @@ class Bench {
 
     Backend& backend_;
     std::uint32_t ordinal_ = 0;
-    double total_ = 0;
+    double total_ = 0, copy_bandwidth_ = 0;
 };
+
+// The first: what others are compared with.
+void time_copy(Bench& bench) {
+    constexpr std::int64_t kElements = std::int64_t{1} << 26;
+    const TensorView from = bench.make(DType::f32, {kElements}),
+                     to = bench.make(DType::f32, {kElements});
+    bench.time("copy of 256 MiB", 0, 8.0 * kElements, 0,
+               [&](const KernelTable& k, const KernelContext& c) { return k.copy(c, from, to); });
+}
 
 // The three products of a linear layer [tokens, in] -> [tokens, out].
 void time_linear(Bench& bench, const char* name, std::int64_t tokens, std::int64_t in,
@@ -345,6 +356,7 @@ int main(int count, char** arguments) {
     }
     Bench bench(*backend);
     const std::int64_t tokens = sequences * kBlock;
+    time_copy(bench);
     time_linear(bench, "qkv", tokens, kWidth, 3 * kWidth, Activation::none, false);
     time_linear(bench, "attention output", tokens, kWidth, kWidth, Activation::none, true);
     time_linear(bench, "first of mlp", tokens, kWidth, 4 * kWidth, Activation::gelu_tanh, false);

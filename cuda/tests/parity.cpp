@@ -12,6 +12,7 @@
 
 int main(int count, char** arguments) {
     using namespace tempra::cuda::parity;
+    std::setvbuf(stdout, nullptr, _IOLBF, 0);  // a table that is cut off ends where it was
     const std::string what = count >= 2 ? arguments[1] : "";
     if (what.empty()) {
         std::fprintf(stderr, "usage: parity LIBRARY | --rehearse | --rehearse-wrong [PART...]\n");

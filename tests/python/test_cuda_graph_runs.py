@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 import tempra
 from device_runs import losses
 from tempra import cuda
+from tempra.train.callbacks import Callback, RunView
 from tempra.train.language_model import continue_run
 from tempra.train.metrics import read_metrics
+from tempra.train.non_finite import find_origin
 from tempra.train.resume import prepare_resume
 
 pytestmark = pytest.mark.any_cuda
@@ -47,7 +50,14 @@ def text(folder: Path) -> str:
 
 
 def trained(
-    folder: Path, run: str, *, family: str = "gpt2", chat: bool = False, **train: Any
+    folder: Path,
+    run: str,
+    *,
+    family: str = "gpt2",
+    chat: bool = False,
+    stages: int = 0,
+    callbacks: Sequence[Callback] = (),
+    **train: Any,
 ) -> list[Any]:
     """Train, with dropout and two micro-batches a step; return what was logged but the speed."""
     layers = 1 if chat else 2  # its sequences are long for an emulated device
@@ -76,8 +86,10 @@ def trained(
                 "evaluation": {"interval": 8, "batches": 2, "sample_tokens": 5},
                 "checkpoint": {"dir": str(folder / run), "interval": 10},
                 "logging": {"interval": 4},
+                "stages": [{"name": f"stage-{number}"} for number in range(stages)],
             }
-        )
+        ),
+        callbacks=callbacks,
     )
     return logged(folder / run)
 
@@ -164,6 +176,51 @@ def test_stages_of_other_shapes(tmp_path: Path) -> None:
     before = cuda.traffic()["captures"]
     assert run("graph", True) == plain
     assert cuda.traffic()["captures"] - before == 4
+
+
+class Memory(Callback):
+    """Bytes in use after each step, and as each stage begins."""
+
+    def __init__(self) -> None:
+        self.after: list[int] = []
+        self.at_stages: list[int] = []
+
+    def on_batch_end(self, run: RunView) -> None:
+        self.after.append(cuda.memory_statistics()["bytes_in_use"])
+
+    def on_stage_begin(self, run: RunView) -> None:
+        self.at_stages.append(cuda.memory_statistics()["bytes_in_use"])
+
+
+def test_graphs_are_released_before_another_stage(tmp_path: Path) -> None:
+    """Its first step runs as it is, and takes the memory of a step beside what they would hold."""
+    memory = Memory()
+    trained(tmp_path, "run", callbacks=[memory], stages=2, steps=4, cuda_graph=True)
+    assert memory.after[3] > memory.after[0] + 50_000, "the first stage had graphs"
+    assert memory.at_stages[1] < memory.after[0] + 20_000
+
+
+def test_graphs_are_released_before_a_step_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which finds out where an infinite number came from."""
+    memory, seen = Memory(), []
+
+    class Spoil(Callback):
+        def on_batch_end(self, run: RunView) -> None:
+            if run.state.step == 3:
+                with tempra.no_grad():
+                    run.state.model.final_norm.weight.fill_(float("inf"))
+
+    def spy(*arguments: Any, **named: Any) -> Any:
+        seen.append(cuda.memory_statistics()["bytes_in_use"])
+        return find_origin(*arguments, **named)
+
+    monkeypatch.setattr("tempra.train.non_finite.find_origin", spy)
+    with pytest.raises(tempra.TrainError, match=r"parameter final_norm\.weight"):
+        trained(tmp_path, "run", callbacks=[memory, Spoil()], non_finite_limit=1, cuda_graph=True)
+    assert memory.after[-1] > memory.after[0] + 50_000, "there were graphs"
+    assert seen[0] < memory.after[0] + 20_000
 
 
 def test_a_checkpoint_of_graphs_goes_on_on_the_cpu(tmp_path: Path) -> None:

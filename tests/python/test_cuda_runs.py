@@ -13,6 +13,7 @@ from device_runs import configuration, losses, resumed
 from tempra import cuda
 from tempra.models import GenerationOptions, generate_tokens
 from tempra.train.trained_model import load_trained_model
+from test_cuda_training import TOLERANCE
 
 pytestmark = pytest.mark.any_cuda
 
@@ -23,12 +24,12 @@ def test_a_run_resumes_across_devices(tmp_path: Path) -> None:
         tempra.train(configuration(tmp_path, f"whole-{device}", device))
         whole[device] = losses(tmp_path / f"whole-{device}")
         assert len(whole[device]) == 8 + 2  # steps and validations
-    np.testing.assert_allclose(whole["cuda"], whole["cpu"], rtol=1e-5)
+    np.testing.assert_allclose(whole["cuda"], whole["cpu"], rtol=TOLERANCE["f32"])
     for first, then in (("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")):
         name = f"{first}-{then}"
         tempra.train(configuration(tmp_path, name, first, steps=4))
         trace = resumed(tmp_path, name, then)
-        np.testing.assert_allclose(trace, whole["cpu"], rtol=1e-5)
+        np.testing.assert_allclose(trace, whole["cpu"], rtol=TOLERANCE["f32"])
         if first == then:
             assert trace == whole[then]
 

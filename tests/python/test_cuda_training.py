@@ -20,8 +20,14 @@ from tempra.train.train_state import TrainState
 pytestmark = pytest.mark.any_cuda
 
 STEPS = 20
-# Relative, of a step's mean loss. Both devices add up in fp32, in another order: what PyTorch's
-# trace is allowed (test_loss_trace.py). In bf16 activations are rounded after other sums.
+# Relative, of a step's mean loss. Both devices compute in fp32 (no TF32), add up in another order
+# and have other exponentials. On these models another of the CPU's instruction sets moves a loss by
+# up to 2e-7, a unit or two in its last place; and changing every weight at random by up to 2^-21 of
+# itself (4 to 8 such units, more than a GPU's functions err by) before each of 20 steps, by up to
+# 8e-7: 1e-5 is ten times that. AdamW does not blow it up: where a gradient is so small that its
+# sign is noise, the loss hardly depends on the weight. TF32, which rounds by 2^-11, would be
+# noticed: weights changed by that much move the losses by 3.5e-5 to 1.3e-4. In bf16 activations
+# are rounded after other sums.
 TOLERANCE = {"f32": 1e-5, "bf16": 1e-2, "f16": 1e-3}
 
 

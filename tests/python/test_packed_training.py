@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tempra.cli.main import main
@@ -128,3 +129,54 @@ def test_packing_cannot_change_when_a_run_is_resumed(capfd: pytest.CaptureFixtur
     assert run("run", *SETTINGS, "train.steps=2", "checkpoint.dir=out") == 0
     assert run("resume", "--checkpoint", "out", "data.packing=concat") == 2
     assert "data.packing: cannot change when a run is resumed" in capfd.readouterr().err
+
+
+def device_batches(stories: list[str], **data: Any) -> StageBatches:
+    """Packed batches as training on a device is given them; none is needed to make them."""
+    file = Path("device.jsonl")
+    file.write_text("\n".join(json.dumps({"text": story}) for story in stories))
+    config = LlmTrainingConfig.from_mapping(
+        {
+            "data": {
+                "train": [str(file)],
+                "packing": "streaming",
+                "validation_fraction": 0,
+                **data,
+            },
+            "tokenizer": {"kind": "byte"},
+            "model": {"width": 16, "layers": 1, "heads": 2, "context": 64},
+            "train": {"block": 64, "batch_size": 8, "steps": 3, "device": "cuda"},
+        }
+    )
+    return StageBatches(config, open_run_text(config).stages[0])
+
+
+def test_batches_for_a_device_have_one_shape() -> None:
+    """A matter of the text alone, not of which batches were read before."""
+    for stories in (STORIES, ["one.", "another."] * 300, ["x" * n for n in range(200)]):
+        source, other = device_batches(stories), device_batches(stories)
+        batches = [source.batch(index) for index in range(60)]
+        shapes = {(b.tokens.size, b.offsets.size - 1, b.longest) for b in batches}
+        ((tokens, places, longest),) = shapes
+        assert (tokens, longest) == (8 * 64, 64)
+        assert places.bit_count() == 1
+        held = [int((np.diff(batch.offsets) > 0).sum()) for batch in batches]
+        assert places / 4 < np.mean(held), "empty places cost time"
+        again = other.batch(40)
+        np.testing.assert_array_equal(again.offsets, batches[40].offsets)
+        assert len({batch.offsets[-1] for batch in batches}) > 1, "none but the first is padded"
+
+
+def test_a_batch_with_more_documents_has_twice_the_places() -> None:
+    source = device_batches(["a."] * 400 + ["long " * 9] * 400, order="shortest_first")
+    places = [source.batch(index).offsets.size - 1 for index in range(source.batches_for(1))]
+    assert sorted(set(places), reverse=True) == list(dict.fromkeys(places)), "fewer and fewer"
+    assert {count.bit_count() for count in places} == {1}
+    assert max(places) >= 4 * min(places)
+
+
+def test_rows_of_full_length_stay_even() -> None:
+    """Attention has kernels for them; empty places would make it take others. 63 and an end."""
+    source = device_batches(["x" * 63] * 40)
+    batch = source.batch(0)
+    assert (batch.offsets.size - 1, batch.even) == (8, True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from tempra.models import TransformerConfig
 
@@ -15,6 +16,10 @@ class TrainingCase:
     name: str
     transformer: TransformerConfig
     batch: int
+
+    def with_batch(self, batch: int | None) -> TrainingCase:
+        """Return the case with so many rows; with its own for None."""
+        return self if batch is None else replace(self, batch=batch)
 
     @property
     def tokens(self) -> int:
@@ -98,4 +103,40 @@ LLAMA_CONFIGS = {
         LlamaConfig("llama-baby", "ref-baby", 2),
         LlamaConfig("llama-mid", "ref-mid", 4),
     )
+}
+
+
+def _gpt2_124m(dtype: str) -> TrainingCase:
+    return replace(
+        REFERENCE_CONFIGS["ref-gpt2"].case(dtype), name=f"train/gpt2-124m/{dtype}", batch=64
+    )
+
+
+def _llama_1b(dtype: str) -> TrainingCase:
+    """Return 1.1 billion parameters in the sizes of LLaMA 3.2 1B, with 32,000 tokens."""
+    transformer = TransformerConfig.for_family(
+        "llama",
+        vocab_size=32000,
+        width=2048,
+        layers=16,
+        heads=32,
+        kv_heads=8,
+        feed_forward=8192,
+        context=4096,
+        dtype=dtype,
+    )
+    return TrainingCase(f"train/llama-1b/{dtype}", transformer, batch=4)
+
+
+# Of the size that a GPU is busy with.
+GPU_CASES: dict[str, Callable[[str], TrainingCase]] = {
+    "gpt2-124m": _gpt2_124m,
+    "llama-1b": _llama_1b,
+}
+
+# By name, for a dtype.
+ALL_CASES: dict[str, Callable[[str], TrainingCase]] = {
+    **{name: config.case for name, config in REFERENCE_CONFIGS.items()},
+    **{name: config.case for name, config in LLAMA_CONFIGS.items()},
+    **GPU_CASES,
 }

@@ -80,7 +80,7 @@ class Gpt(nn.Module):
 
     def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mean loss; both are [batch, tokens]."""
-        positions = torch.arange(tokens.shape[1])
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.tokens(tokens) + self.positions(positions)
         for block in self.blocks:
             x = block(x)
@@ -166,10 +166,14 @@ class Llama(nn.Module):
 class TorchTrainer:
     """Full training steps: forward, backward, clip, AdamW."""
 
-    def __init__(self, config: TransformerConfig, *, compiled: bool, threads: int) -> None:
+    def __init__(
+        self, config: TransformerConfig, *, compiled: bool, threads: int, device: str = "cpu"
+    ) -> None:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        self.model: Any = Gpt(config) if config.family == "gpt2" else Llama(config)
+        self.device = device
+        with torch.device(device):
+            self.model: Any = Gpt(config) if config.family == "gpt2" else Llama(config)
         decayed = [p for p in self.model.parameters() if p.dim() >= 2]
         others = [p for p in self.model.parameters() if p.dim() < 2]
         self.parameters = decayed + others
@@ -185,11 +189,16 @@ class TorchTrainer:
 
     def step(self, tokens: TokenArray, labels: TokenArray) -> float:
         """Train on rows of tokens and what follows each; return the mean loss."""
-        context = torch.autocast("cpu", dtype=torch.bfloat16) if self.bf16 else nullcontext()
+        loss = self.run(torch.from_numpy(tokens).long(), torch.from_numpy(labels).long())
+        return float(loss)
+
+    def run(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Do the same with tensors on the model's device, without waiting for it."""
+        context = torch.autocast(self.device, dtype=torch.bfloat16) if self.bf16 else nullcontext()
         with context:
-            loss = self.model(torch.from_numpy(tokens).long(), torch.from_numpy(labels).long())
+            loss = self.model(tokens, labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach())
+        return loss.detach()

@@ -17,7 +17,7 @@ import numpy as np
 
 from tempra import _core, cuda
 from tempra._core import ConfigError, DeviceError, DType, Generator, Tensor, no_grad
-from tempra.data.batch import Batch, padded
+from tempra.data.batch import Batch
 from tempra.train.objective import Objective, PhasedObjective
 from tempra.train.protocols import CapturableOptimizer, CapturableUpdate, Optimizer
 from tempra.train.train_step import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ALIGNED = 64  # numbers between the beginnings of two arrays of a buffer: 256 bytes
+_SOME_LABELS = 1_000_003  # more than none, and nothing that an objective would count otherwise
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class BatchShape:
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """A micro-batch in device memory, as models read it; how many labels count is known later."""
+    """A micro-batch in device memory, as models read it; how many labels there are varies."""
 
     tokens: Tensor
     labels: Tensor
@@ -58,7 +59,7 @@ class DeviceBatch:
     offsets: Tensor
     longest: int
     even: bool
-    valid_tokens: int = 1  # more than none: there is something to learn
+    valid_tokens: int = _SOME_LABELS
 
 
 class BatchBuffer:
@@ -107,9 +108,16 @@ class StepGraphs:
             with cuda.capture(device) as self._pass:
                 scale, self._unit = loss_scale(optimizer, shape.tokens)
                 batch = cast("Batch", self._buffer.batch)  # the same fields, as tensors
-                self._total = backward(objective, batch, scale).total
+                loss = backward(objective, batch, scale)
         finally:
             generator.read_step_from(None)
+        if loss.terms != _SOME_LABELS:
+            raise ConfigError(
+                f"train.cuda_graph: {type(objective).__name__} averages over something else than "
+                "the batch's labels, whose number varies; give train.cuda_graph=false"
+            )
+        self._total = loss.total
+        self._nothing = _core.zeros(self._total.shape, self._total.dtype, device)
         self._draws = generator.state()["ordinal"]
         with cuda.capture(device) as self._update:
             optimizer.run_step()
@@ -132,6 +140,9 @@ class StepGraphs:
         optimizer.zero_gradients()
         totals = []
         for offset, batch in enumerate(batches):
+            if batch.valid_tokens == 0:  # nothing is to come of it, infinite numbers included
+                totals.append(self._nothing)
+                continue
             self._buffer.fill(batch, first_batch + offset)
             self._pass.launch()
             totals.append(self._total.clone())  # the next launch writes it again
@@ -152,7 +163,8 @@ class StepGraphs:
 class CapturedStep:
     """`train_step` by graphs. The first step of a shape runs as it is and the next is recorded.
 
-    So a single batch of another shape, like the last one of an epoch, costs no recording. What is
+    So a single batch of another shape costs no recording, and what is recorded has been run before.
+    Packed batches have one shape where they are padded to it (`StageBatches`). What is
     recorded is repeated as it is: a callback that changes which kernels a step runs, by freezing
     parameters or exchanging modules, is not seen, nor is what a loss of your own computes on the
     host or draws from another generator. Weights and optimizer state may be written.
@@ -161,7 +173,6 @@ class CapturedStep:
     def __init__(self) -> None:
         self._graphs: StepGraphs | None = None
         self._ran: BatchShape | None = None  # the shape of the last step
-        self._rooms: dict[tuple[int, int], int] = {}
 
     def __call__(
         self,
@@ -176,11 +187,10 @@ class CapturedStep:
     ) -> StepResult:
         """Run one step; ConfigError where something in it cannot be captured."""
         loss, optimizer, device = _capturable(objective, optimizers)
-        batches = self._with_room(batches)
         shapes = {_shape_of(batch) for batch in batches}
         shape = shapes.pop() if len(shapes) == 1 else None
         if self._graphs is not None and not self._graphs.are_of(loss, optimizer):
-            self._graphs = self._ran = None
+            self.release()
         if shape is not None and shape == self._ran and not self._has_graphs_of(shape):
             self._record(shape, loss, optimizer, generator, device)
         # Without a label there is no backward pass, and what a recording needs was not run.
@@ -206,30 +216,12 @@ class CapturedStep:
     def _has_graphs_of(self, shape: BatchShape | None) -> bool:
         return self._graphs is not None and self._graphs.shape == shape
 
-    def _with_room(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Pad batches to a number of sequences that stays the same, except those that are even.
+    def release(self) -> None:
+        """Let go of the graphs and the memory of a step that they hold; a later step records anew.
 
-        There is room for twice as many as were seen in batches of so many tokens, so that later
-        ones seldom need another recording. Even batches vary in nothing, and stay as they
-        are: attention has kernels for them.
+        For what needs memory of its own beside the steps.
         """
-        result = []
-        for batch in batches:
-            if batch.even:
-                result.append(batch)
-                continue
-            kind = (batch.tokens.size, _longest(batch))
-            most = max(
-                other.offsets.size - 1
-                for other in batches
-                if (other.tokens.size, _longest(other)) == kind
-            )
-            if most > self._rooms.get(kind, 0):
-                if kind in self._rooms:
-                    self._graphs = None  # nothing will fit them any more
-                self._rooms[kind] = 1 << (2 * most - 1).bit_length()
-            result.append(padded(batch, sequences=self._rooms[kind]))
-        return result
+        self._graphs = self._ran = None
 
     def _record(
         self,

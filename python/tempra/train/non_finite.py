@@ -34,11 +34,21 @@ class NonFiniteOrigin:
     what: str
 
 
-def stop_if_not_finite(run: StagedRun, settings: TrainerSettings, folder: Path | None) -> None:
-    """Raise TrainError after too many updates in a row that were skipped."""
+def stop_if_not_finite(
+    run: StagedRun,
+    settings: TrainerSettings,
+    folder: Path | None,
+    *,
+    before_replay: Callable[[], None],
+) -> None:
+    """Raise TrainError after too many updates in a row that were skipped.
+
+    `before_replay` is called before the step is computed again, which takes a step's memory.
+    """
     count = settings.batches_per_step
     for name, optimizer in run.state.optimizers.items():
         if optimizer.skipped_in_a_row >= settings.non_finite_limit:
+            before_replay()
             batches = [
                 run.current.source.batch(index)
                 for index in range(run.first_batch - count, run.first_batch)

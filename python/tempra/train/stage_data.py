@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from tempra._core import ConfigError
 from tempra.data.batch import Batch, padded
@@ -24,8 +27,10 @@ _SEEDS_OF_A_STAGE = 1_000_003
 class StageBatches(DataLoader):
     """The training batches of a stage; `names` are those of its sources, if it has several.
 
-    For a device all have as many tokens: kernels are then chosen once, and for the same shapes with
-    and without a graph of the step.
+    For a device all have as many tokens, and packed ones as many places for sequences, what is
+    left being padding: kernels are then chosen once, and for the same shapes with and without a
+    graph of the step. The places, a power of two, follow from how long the documents are; a batch
+    that needs more has twice as many, or four times: whatever was read before.
     """
 
     def __init__(self, config: LlmTrainingConfig, text: StageText, *, stage: int = 0) -> None:
@@ -57,13 +62,30 @@ class StageBatches(DataLoader):
         )
         on_device = config.train.device != "cpu"
         self._padded_tokens = self.batch_size * self.block if on_device else 0
+        self._places = self._places_for_sequences() if on_device else 0
 
     def batch(self, index: int) -> Batch:
         """Batch number `index`, counted from 0 through all epochs."""
         batch = super().batch(index)
         if not self._padded_tokens:
             return batch
-        return padded(batch, tokens=self._padded_tokens, longest=self.block)
+        places = max(self._places, _power_of_two(batch.offsets.size - 1)) if self._places else 0
+        return padded(batch, tokens=self._padded_tokens, longest=self.block, sequences=places)
+
+    def _places_for_sequences(self) -> int:
+        """Return a number of sequences that few packed batches have more of.
+
+        A row of `block` tokens holds as many sequences as the text has on average in so many. Their
+        sum over a batch varies by about its root, of which three are added. 0 where every row is
+        one sequence of full length: attention has kernels for these, and nothing varies.
+        """
+        parts = [self.part(number) for number in range(len(self._datasets()))]
+        of_rows = [_sequences_of_a_row(data, options, self.block) for data, options in parts]
+        if all(of_a_row is None for of_a_row in of_rows):
+            return 0
+        shared = zip(self.shares, of_rows, strict=True)
+        mean = self.batch_size * sum(share * (of_a_row or 1.0) for share, of_a_row in shared)
+        return _power_of_two(mean + 3 * math.sqrt(mean))
 
     def part(self, number: int) -> tuple[TokenizedDataset, RowOptions]:
         """Return the data of one source, and how it is read."""
@@ -76,6 +98,25 @@ class StageBatches(DataLoader):
         """The part of all sequences that each source gives."""
         quotas = self.dataset.quotas if isinstance(self.dataset, Mixture) else [1]
         return [quota / sum(quotas) for quota in quotas]
+
+
+def _sequences_of_a_row(dataset: TokenizedDataset, options: RowOptions, block: int) -> float | None:
+    """Return how many there are on average; None for always one of full length."""
+    if options.packing is None:
+        return None
+    sequences, shorter = 0, False
+    for shard in dataset.shards:
+        full, rest = np.divmod(np.diff(shard.bounds().astype(np.int64)), block)
+        sequences += int(full.sum()) + int(np.count_nonzero(rest))  # longer ones are cut
+        shorter = shorter or bool(rest.any())
+    if not shorter:
+        return None
+    cut_by_rows = 1.0 if options.packing == "concat" else 0.0
+    return sequences / max(len(dataset), 1) * block + cut_by_rows
+
+
+def _power_of_two(least: float) -> int:
+    return 1 << max(math.ceil(least) - 1, 0).bit_length()
 
 
 def _row_options(source: SourceText) -> RowOptions:

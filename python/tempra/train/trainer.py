@@ -55,7 +55,7 @@ class Trainer:
         self.view = RunView(state, self.run.steps, run_folder.path if run_folder else None)
         self.view.record = lambda record: self._record([record])
         self.log = StepLog(state.optimizers)
-        self._run_step = CapturedStep() if self.settings.cuda_graph else train_step
+        self._graphs = CapturedStep() if self.settings.cuda_graph else None
         self._saved_step = run_folder.resumed_step if run_folder else None
         self._in_stage = False
         # An epoch that a resumed run enters in the middle has begun before.
@@ -104,6 +104,7 @@ class Trainer:
             self._read_log()
             self.run.advance()
             self._in_epoch = False
+            self._release_graphs()
         elif self._in_stage:
             return
         stage = self.run.current
@@ -121,7 +122,8 @@ class Trainer:
             self._in_epoch = True
             self.callbacks.on_epoch_begin(self.view)
         self.callbacks.on_batch_begin(self.view)
-        result = self._run_step(
+        run_step = self._graphs or train_step
+        result = run_step(
             state.objective,
             state.optimizers,
             [source.batch(index) for index in range(first, first + count)],
@@ -158,7 +160,13 @@ class Trainer:
             return
         self._last_loss = records[-1]["loss"]
         self._record(self.run.complete(records))
-        stop_if_not_finite(self.run, self.settings, self.view.run_folder)
+        stop_if_not_finite(
+            self.run, self.settings, self.view.run_folder, before_replay=self._release_graphs
+        )
+
+    def _release_graphs(self) -> None:
+        if self._graphs is not None:
+            self._graphs.release()
 
     def _record(self, records: Sequence[Mapping[str, Any]]) -> None:
         if self.run_folder is not None:
