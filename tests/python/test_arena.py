@@ -29,6 +29,16 @@ def test_a_gradient_that_is_set_reaches_the_optimizer() -> None:
     assert not np.array_equal(layer.weight.detach().numpy(), before)
 
 
+def test_a_gradient_may_be_set_from_a_view_of_itself() -> None:
+    layer = Linear(100, 100)
+    optimizer = AdamW(layer.named_parameters())
+    values = np.arange(1e4, dtype=np.float32).reshape(100, 100)
+    layer.weight.grad = tempra.tensor(values)
+    layer.weight.grad = layer.weight.grad.transpose(0, 1)
+    np.testing.assert_array_equal(layer.weight.grad.numpy(), values.T)
+    assert optimizer.gradients()["weight"].tolist()[1] == 100.0
+
+
 def test_no_gradient_is_one_of_zeros() -> None:
     layer, optimizer = a_layer()
     layer(tempra.ones((1, 3))).sum().backward()

@@ -1,5 +1,6 @@
 // The members of Tensor that concern gradients.
 #include "autograd/autograd_record.h"
+#include "autograd/gradient_arithmetic.h"
 #include "dispatch/launch.h"
 #include "dispatch/select.h"
 #include "tempra/training.h"
@@ -52,7 +53,11 @@ void Tensor::set_grad(const Tensor& gradient) {
     }
     // The optimizer reads its own memory, whatever a handle says.
     if (gradient.defined()) {
-        launch("grad", record.grad, &KernelTable::copy, gradient.view(), record.grad.view());
+        // Its own bytes in another order would change while they are read.
+        const bool own = TensorAccess::impl(gradient).storage.get() ==
+                         TensorAccess::impl(record.grad).storage.get();
+        const Tensor given = own ? gradient_copy(gradient.detach()) : gradient;
+        launch("grad", record.grad, &KernelTable::copy, given.view(), record.grad.view());
     } else {
         launch("grad", record.grad, &KernelTable::fill, record.grad.view(), 0.0);
     }
