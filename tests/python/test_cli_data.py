@@ -380,3 +380,17 @@ def test_one_thing_is_written_in_the_singular(
     )
     assert code == 0
     assert " tokens in 1 document, 1 u32 file\n" in out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "tempra", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    said = "tempra: the output cannot be written: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, said)
