@@ -330,6 +330,14 @@ def test_an_error_about_two_paths_names_both(
     assert (code, err) == (1, f"tempra: {said}\n")
 
 
+def test_a_folder_in_place_of_a_file_is_named_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "data", "convert", tmp_path, tmp_path / "out.wdbx")
+    assert code == 1
+    assert f"{tmp_path}: is a folder" in err
+
+
 # The names of the command's own options
 
 
@@ -366,9 +374,11 @@ def test_a_preview_speaks_of_its_own_options(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_path_that_looks_like_a_setting_stays_as_it_is() -> None:
-    options = {"data.train": "TEXT", "tokenizer.kind": "--tokenizer"}
-    text = "data.train: no such file or folder: /a/data.train/data.train; tokenizer.kind=file"
-    said = "TEXT: no such file or folder: /a/data.train/data.train; --tokenizer file"
+    options = {"data.train": "TEXT", "tokenizer.kind": "--tokenizer", "lines": "data.lines"}
+    text = (
+        "data.train: no such file or folder: /a/data.train/data.train; tokenizer.kind=file, lines=2"
+    )
+    said = "TEXT: no such file or folder: /a/data.train/data.train; --tokenizer file, data.lines=2"
     assert in_options(text, options) == said
 
 
@@ -380,3 +390,17 @@ def test_one_thing_is_written_in_the_singular(
     )
     assert code == 0
     assert " tokens in 1 document, 1 u32 file\n" in out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "tempra", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    said = "tempra: the output cannot be written: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, said)

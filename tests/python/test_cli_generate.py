@@ -97,3 +97,13 @@ def test_a_mistake_gets_one_line(
     captured = capsys.readouterr()
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_eval_of_a_folder_without_text_names_its_own_option(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["eval", "--checkpoint", str(run_folder / "run"), "--data", str(tmp_path)])
+    err = capsys.readouterr().err
+    assert code == 2
+    assert err.startswith(f"tempra: --data: folder {tmp_path} has no file")
+    assert "data.suffixes" not in err

@@ -340,6 +340,30 @@ def test_run_in_a_used_folder_is_refused(run: Run) -> None:
     assert load_checkpoint("out").step == 12
 
 
+def test_a_file_in_place_of_the_run_folder_is_named_as_one(run: Run) -> None:
+    code, _, err = run("run", "--config", "config.yaml", "checkpoint.dir=text.txt")
+    assert code == 1
+    assert "run folder text.txt: is a file, needs a folder" in one_line(err)
+
+
+def test_an_empty_configuration_is_not_taken_for_the_quickstart(run: Run) -> None:
+    Path("empty.yaml").write_text("# nothing\n")
+    code, _, err = run("run", "--config", "empty.yaml")
+    assert code == 2
+    assert "empty.yaml: is empty, needs sections" in one_line(err)
+
+
+def test_malformed_lines_are_left_out_by_the_setting_that_the_error_names(run: Run) -> None:
+    good = [f'{{"instruction": "add {n}", "output": "is {n}"}}' for n in range(400)]
+    Path("some.jsonl").write_text("\n".join([*good, '{"instruction": "a"}']))
+    settings = ("data.train=some.jsonl", "tokenizer.kind=byte", "train.steps=1", "train.block=64")
+    code, _, err = run("run", *settings)
+    assert code == 1
+    setting = one_line(err.splitlines()[-1] + "\n").split()[-1]
+    assert setting == "data.skip_bad_lines=1"
+    assert run("run", *settings, setting)[0] == 0
+
+
 def test_nothing_to_resume_is_one_line(run: Run) -> None:
     code, _, err = run("resume", "--checkpoint", "absent")
     assert code == 1

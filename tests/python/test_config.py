@@ -44,6 +44,14 @@ def test_public_names_are_found_at_the_top_level() -> None:
         assert getattr(tempra, name).__name__ == name
 
 
+@pytest.mark.parametrize("given", [3, "train", None])
+def test_what_is_no_configuration_is_said_to_be_none(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"LlmTrainingConfig: got .*, needs a mapping"):
+        LlmTrainingConfig.from_mapping(given)
+    with pytest.raises(ConfigError, match=r"train: config: \w+ given; needs a LlmTrainingConfig"):
+        tempra.train(given)
+
+
 def test_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         build().train.steps = 3  # type: ignore[misc]

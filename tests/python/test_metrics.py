@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
 
 import pytest
 
+from tempra.train.console import ConsoleProgress
 from tempra.train.errors import TrainError
 from tempra.train.metrics import MetricsWriter, read_metrics
 
@@ -79,3 +81,19 @@ def test_full_disk_is_one_clear_error() -> None:
 def test_unwritable_path_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="cannot be written"):
         MetricsWriter(tmp_path / "absent" / "metrics.jsonl")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_once_and_closing_is_quiet() -> None:
+    metrics = MetricsWriter("/dev/full")
+    with pytest.raises(TrainError, match=r"/dev/full cannot be written: No space left.*intact"):
+        metrics.write({"step": 1})
+    metrics.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_console_that_cannot_be_written_to_stops_no_run() -> None:
+    stream = open("/dev/full", "w")  # noqa: SIM115
+    ConsoleProgress(stream).line("a line")
+    with contextlib.suppress(OSError):
+        stream.close()

@@ -47,6 +47,7 @@ def test_values_get_the_type_of_their_field(tmp_path: Path) -> None:
         ("=3", ["section.field=value"]),
         ("train=3", ["is a section", "train.steps"]),
         ("train.stepz=3", ["'train.stepz'", "did you mean 'train.steps'"]),
+        ("steps=3", ["'steps'", "did you mean 'train.steps'"]),
         ("lr=3", ["'lr'", "did you mean 'optimizer.lr'"]),
         ("nothing.alike=3", ["'nothing.alike'", "optimizer"]),
         ("train.steps=", ["train.steps", "needs a value"]),

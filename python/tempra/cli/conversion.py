@@ -22,6 +22,8 @@ def convert(
     max_tokens: int | None,
 ) -> str:
     """Convert between token-bin and WDBX; return what was done, in one line."""
+    if source.is_dir():
+        raise FormatError(f"{source}: is a folder; convert the files in it one by one")
     if not source.is_file():
         raise FormatError(f"{source}: no such file")
     if destination.exists() and destination.samefile(source):

@@ -23,6 +23,7 @@ _READING_OPTIONS = {
     "data.template": "--template",
     "data.train_on": "--train-on",
     "data.skip_bad_lines": "--skip-bad-lines",
+    "skip_bad_lines": "--skip-bad-lines",
 }
 _OPTIONS = {
     **_READING_OPTIONS,

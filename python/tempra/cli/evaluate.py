@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from tempra.cli.model_options import Device, ModelFolder
+from tempra.cli.option_names import options_named
 
 if TYPE_CHECKING:
     from tempra.data.token_dataset import TokenizedDataset
     from tempra.train.trained_model import TrainedModel
+
+# What the settings are called here that reading a text has.
+_OPTIONS = {"data.train": "--data", "data.suffixes": "--data to a pattern such as 'texts/*.py'"}
 
 app = App(name="eval", help="Measure how well a trained model predicts a text.")
 
@@ -53,7 +57,10 @@ def evaluate(
         raise ConfigError(f"--block: got {length}, needs 1 to the model's context ({context})")
     if batch_size < 1:
         raise ConfigError(f"--batch-size: got {batch_size}, needs at least 1")
-    with tempfile.TemporaryDirectory(prefix="tempra-eval-") as scratch:
+    with (
+        options_named(_OPTIONS),
+        tempfile.TemporaryDirectory(prefix="tempra-eval-") as scratch,
+    ):
         dataset, conversations = _open(data, split, trained, Path(scratch))
         in_order = document_batches if conversations else validation_batches
         batches = in_order(dataset, batch_size=batch_size, block=length)
@@ -115,7 +122,7 @@ def _template_for(data: str, trained: TrainedModel, scratch: Path) -> str | None
     from tempra.data.instruction_records import TEXT
     from tempra.data.jinja_template import JinjaTemplate
 
-    files = Corpus([data], setting="--data").files
+    files = Corpus([data]).files
     template = trained.template()
     if template is None or all(detect_format(file.path).format == TEXT for file in files):
         return None

@@ -7,11 +7,12 @@ answers at once. A verb is a module with a cyclopts `app`; adding one is adding 
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 FINISHED, FAILURE, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 3
 
@@ -39,18 +40,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
-        return _dispatch(given)
+        code = _dispatch(given)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("tempra: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has left; what Python still holds has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # its reader has left
         return FAILURE
     except Exception as error:
+        if _is_of_output(error):
+            _drop_output()
         if debug:
             raise
         return _report(error)
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether this is what a write to a stream, which has no path, fails with on a full disk."""
+    from tempra._core import TempraError
+
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return (
+        isinstance(error, OSError)
+        and not isinstance(error, TempraError)
+        and error.errno in full
+        and error.filename is None
+    )
+
+
+def _drop_output() -> None:
+    # What Python still holds of it has nowhere to go.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(given: list[str]) -> int:
@@ -100,6 +122,8 @@ def _report(error: Exception) -> int:
     elif isinstance(error, OSError) and isinstance(error.filename, (str, bytes, os.PathLike)):
         paths = [path for path in (error.filename, error.filename2) if path is not None]
         message = f"{' to '.join(map(os.fsdecode, paths))}: {error.strerror}"
+    elif _is_of_output(error):
+        message = f"the output cannot be written: {os.strerror(cast(OSError, error).errno or 0)}"
     elif not isinstance(error, (TempraError, OSError)):
         message = f"internal error: {type(error).__name__}: {message}; --debug shows where"
     print(f"tempra: {message}", file=sys.stderr)

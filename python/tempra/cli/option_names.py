@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from tempra._core import ConfigError, FormatError
 
-# section.field, or section.field=value, but no part of a path.
-_SETTING = re.compile(r"(?<![\w./'-])([a-z_]+\.[a-z_]+)(?:=([^\s;,]+))?(?![\w/'-])")
+# section.field, section.field=value or argument=value, but no part of a path.
+_SETTING = re.compile(r"(?<![\w./'-])([a-z_]+\.[a-z_]+|[a-z_]+(?==))(?:=([^\s;,]+))?(?![\w/'-])")
 
 
 def in_options(text: str, options: Mapping[str, str]) -> str:
@@ -20,7 +20,9 @@ def in_options(text: str, options: Mapping[str, str]) -> str:
         option = options.get(setting)
         if option is None:
             return found[0]
-        return option if value is None else f"{option} {value}"
+        if value is None:
+            return option
+        return f"{option} {value}" if option.startswith("-") else f"{option}={value}"
 
     return _SETTING.sub(named, text)
 

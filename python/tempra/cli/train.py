@@ -109,6 +109,7 @@ def info(
 
 def _train(resumption: Resumption) -> int:
     from tempra import _core
+    from tempra.cli.option_names import options_named
     from tempra.cli.preparation_progress import PreparationProgress
     from tempra.train.console import ConsoleProgress, describe_folder
     from tempra.train.language_model import continue_run
@@ -126,7 +127,9 @@ def _train(resumption: Resumption) -> int:
         os.write(2, f"stopped at once; continue with: {again}\n".encode())
         os._exit(INTERRUPTED)
 
-    with PreparationProgress() as progress:
+    # What reads examples calls its argument so.
+    names = {"skip_bad_lines": "data.skip_bad_lines"}
+    with options_named(names), PreparationProgress() as progress:
         open_run_text(resumption.config, checkpoint=resumption.checkpoint, progress=progress)
     signals = ShutdownSignals(
         on_first=lambda: console.line("finishing the step and saving; once more stops at once"),

@@ -77,7 +77,9 @@ def prepare(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder.parent}: cannot be created: {error.strerror}") from None
+        raise ConfigError(
+            f"{folder.parent}: is no folder and cannot become one: {error.strerror}"
+        ) from None
     with _core.FileLock(str(folder.with_name(folder.name + ".lock"))):
         # Another process may have prepared the same text while this one waited or looked.
         found = _existing(folder, fingerprint, replace)

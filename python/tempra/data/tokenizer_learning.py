@@ -91,7 +91,9 @@ def shared_tokenizer(
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{cache}: cannot be created: {error.strerror}") from None
+        raise ConfigError(
+            f"{cache}: is no folder and cannot become one: {error.strerror}"
+        ) from None
     with _core.FileLock(str(folder.with_name(folder.name + ".lock"))):
         if _is_sound(folder):
             return folder

@@ -41,6 +41,11 @@ class Section(BaseModel):
     @classmethod
     def from_mapping(cls: type[SectionType], values: Mapping[str, Any]) -> SectionType:
         """Check and build from plain values, as read from a file."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(
+                f"{cls.__name__}: got {values!r} ({type(values).__name__}), needs a mapping of "
+                "its fields"
+            )
         return cls(**dict(values))
 
 
@@ -69,8 +74,8 @@ def suggestion(key: str, known: Sequence[str]) -> str:
     """Return `; did you mean ...?` for the key that is nearest in spelling, or an empty text."""
     leaf = key.rpartition(".")[2]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-    if not close:
-        close = [name for name in known if name.rpartition(".")[2] == leaf]
+    if not close or "." not in key:
+        close = [name for name in known if name.rpartition(".")[2] == leaf] or close
     if not close:
         leaves = {name.rpartition(".")[2]: name for name in known}
         close = [leaves[match] for match in difflib.get_close_matches(leaf, leaves, n=1)]
@@ -89,7 +94,10 @@ def unknown_key(model: type[BaseModel], key: str) -> str:
         return (
             f"unknown key {leaf!r} in {place}{near or '; known: ' + ', '.join(nested.model_fields)}"
         )
-    whole_section = "." not in key and difflib.get_close_matches(key, model.model_fields, n=1)
+    is_field = any(name.rpartition(".")[2] == key for name in known_keys(model))
+    whole_section = (
+        "." not in key and not is_field and difflib.get_close_matches(key, model.model_fields, n=1)
+    )
     near = suggestion(key, list(model.model_fields) if whole_section else known_keys(model))
     message = f"unknown key {key!r}{near}"
     if "did you mean" in message:

@@ -28,7 +28,13 @@ class ConsoleProgress(Callback):
     def line(self, text: str) -> None:
         """Write one line, above the bar where there is one."""
         console = self._progress.console if self._progress is not None else self._console
-        console.print(text, markup=False)
+        try:
+            console.print(text, markup=False)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            # As with a log on a full disk: the run goes on, metrics.jsonl has the numbers.
+            pass
 
     def on_train_begin(self, run: RunView) -> None:
         """Start the bar."""

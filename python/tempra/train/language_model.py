@@ -53,6 +53,11 @@ def train_with_result(
     config: LlmTrainingConfig, *, callbacks: Sequence[Callback] = ()
 ) -> TrainingResult:
     """Train a new model as the configuration says; return the numbers and the model."""
+    if not isinstance(config, LlmTrainingConfig):
+        raise ConfigError(
+            f"train: config: {type(config).__name__} given; needs a LlmTrainingConfig, such as "
+            "from LlmTrainingConfig.from_mapping"
+        )
     folder = choose_run_folder(config.checkpoint.dir)
     return continue_run(Resumption(folder, config, None), callbacks=callbacks)
 

@@ -10,8 +10,9 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tempra.train.errors import TrainError
 
@@ -26,16 +27,18 @@ class MetricsWriter:
         try:
             if resume_step is not None and self.path.exists():
                 truncate_metrics(self.path, resume_step)
-            self._file: IO[bytes] = self.path.open("ab")
+            # Unbuffered: what could not be written must not be tried again by close().
+            self._file: FileIO = self.path.open("ab", buffering=0)
         except OSError as error:
             raise TrainError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record; it reaches the system at once, so that a killed run keeps it."""
         line = json.dumps({key: _encodable(value) for key, value in record.items()}) + "\n"
+        rest = line.encode()
         try:
-            self._file.write(line.encode())
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise TrainError(
                 f"{self.path} cannot be written: {error.strerror}; the last checkpoint is intact"

@@ -109,7 +109,10 @@ def read_config_file(path: str | PathLike[str]) -> dict[str, Any]:
         _parse_json(text, str(file)) if file.suffix == ".json" else _parse_yaml(text, str(file))
     )
     if values is None:
-        return {}
+        raise ConfigError(
+            f"{file}: is empty, needs sections such as 'train:' with fields; without --config the "
+            "quickstart runs"
+        )
     if not isinstance(values, dict):
         raise ConfigError(
             f"{file}: holds a {type(values).__name__}, needs sections such as 'train:' with fields"

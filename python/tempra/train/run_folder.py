@@ -54,6 +54,8 @@ class RunFolder:
         return self._metrics
 
     def __enter__(self) -> RunFolder:
+        if self.path.exists() and not self.path.is_dir():
+            raise TrainError(f"run folder {self.path}: is a file, needs a folder or a new name")
         try:
             self._created = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,8 @@ namespace tempra {
 // The tensor itself when it is contiguous already.
 [[nodiscard]] Tensor contiguous(const Tensor& x);
 [[nodiscard]] Tensor clone(const Tensor& x);
-// The tensor itself when it has that dtype already. Floats round to the nearest, ties to even; to an
-// integer dtype they lose their fraction, and nan, infinity and what is outside its range become
+// The tensor itself when it has that dtype already. Floats round to the nearest, ties to even; to
+// an integer dtype they lose their fraction, and nan, infinity and what is outside its range become
 // some integer, which may differ between devices. Integers keep their lowest bits. To bool: != 0.
 [[nodiscard]] Tensor cast(const Tensor& x, DType dtype);
 // The tensor itself when it is on that device already. To a CUDA device the copy is put behind what
