@@ -9,6 +9,7 @@ namespace tempra::python {
 Device device_of_name(const std::string& name) {
     const Device device = device_from_name(name);
     if (device.type == DeviceType::cuda && cuda_library_path().empty()) {
+        const py::gil_scoped_acquire held;  // some callers let other threads run meanwhile
         py::module_::import("tempra.cuda").attr("find_library")();
     }
     return device;

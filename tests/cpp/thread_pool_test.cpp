@@ -254,6 +254,21 @@ TEST_F(ThreadPoolTest, ForkInsideALoopBodyDoesNotHang) {
     EXPECT_EQ(outer, 7);
 }
 
+TEST_F(ThreadPoolTest, AChildForkedByAWorkerIsNoWorker) {
+    std::atomic<int> status{-3}, arrived{0};
+    parallel_for(3, 1, [&](std::int64_t, std::int64_t) {
+        ++arrived;
+        while (arrived < 3) std::this_thread::yield();
+        if (platform::worker_number() != 1) return;
+        status = run_in_child([] {
+            if (num_threads() != 3) return 1;
+            meet(3);
+            return 0;
+        });
+    });
+    EXPECT_EQ(status, 0);
+}
+
 TEST_F(ThreadPoolTest, HostExecutorRunsTheLoops) {
     std::atomic<int> tasks_seen{0};
     Executor executor;

@@ -34,6 +34,7 @@ ThreadPool* last_abandoned = nullptr;
 // Only the forking thread lives on in the child, and it may have forked at any moment of another
 // thread's loop. So nothing of the old pool is touched again: no lock of it is waited for.
 void abandon_pool_in_child() {
+    number_of_worker = 0;
     fork_count.fetch_add(1, std::memory_order_relaxed);
     if (ThreadPool* pool = current_pool.load(std::memory_order_relaxed)) last_abandoned = pool;
     current_pool.store(nullptr, std::memory_order_relaxed);
