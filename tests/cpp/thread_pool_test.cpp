@@ -255,11 +255,12 @@ TEST_F(ThreadPoolTest, ForkInsideALoopBodyDoesNotHang) {
 }
 
 TEST_F(ThreadPoolTest, AChildForkedByAWorkerIsNoWorker) {
-    std::atomic<int> status{-3}, arrived{0};
+    const auto caller = std::this_thread::get_id();
+    std::atomic<int> status{-3}, arrived{0}, workers{0};
     parallel_for(3, 1, [&](std::int64_t, std::int64_t) {
         ++arrived;
         while (arrived < 3) std::this_thread::yield();
-        if (platform::worker_number() != 1) return;
+        if (std::this_thread::get_id() == caller || ++workers > 1) return;
         status = run_in_child([] {
             if (num_threads() != 3) return 1;
             meet(3);
