@@ -171,8 +171,12 @@ Tensor to_named(const Tensor& x, const std::string& name, const std::optional<DT
     const Device device = device_of_name(name);
     // The fewer bytes travel.
     const DType wanted = dtype.value_or(x.dtype());
-    if (size_of(wanted) > size_of(x.dtype())) return cast(to_device(x, device), wanted);
-    return to_device(cast(x, wanted), device);
+    const auto move = [&] {
+        return size_of(wanted) > size_of(x.dtype()) ? cast(to_device(x, device), wanted)
+                                                    : to_device(cast(x, wanted), device);
+    };
+    // Only the way back waits; page-locked buffers of the way there are one thread's at a time.
+    return device.type == DeviceType::cpu ? without_gil_on_device(x, move) : move();
 }
 
 void bind_conversions(py::class_<Tensor>& tensor) {
@@ -217,10 +221,10 @@ void bind_conversions(py::class_<Tensor>& tensor) {
         .def("to", &cast, py::arg("dtype"),
              "The same numbers in another dtype, as NumPy's astype: to integers a fraction is cut "
              "off, and what they cannot hold (nan, out of range) becomes some integer.")
-        .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(), ReleaseGil(),
+        .def("to", &to_named, py::arg("device"), py::arg("dtype") = py::none(),
              "The same numbers on another device: cpu, cuda or cuda:N.")
         .def(
-            "cpu", [](const Tensor& x) { return to_device(x, {}); }, ReleaseGil(),
+            "cpu", [](const Tensor& x) { return to_named(x, "cpu", std::nullopt); },
             "The tensor on the CPU.")
         .def(
             "cuda",

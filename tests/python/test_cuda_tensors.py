@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -209,11 +210,14 @@ def test_clipping_reads_the_norm_from_the_device() -> None:
 # --- the border ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", ["item", "__float__", "__bool__", "__int__", "tolist", "cpu"])
+@pytest.mark.parametrize(
+    "read", ["item", "__float__", "__bool__", "__int__", "tolist", "cpu", "to"]
+)
 def test_reading_lets_other_threads_run(read: str) -> None:
     """With so long a switch interval, another thread runs only while this one gives the GIL up."""
     x = tempra.ones((1,), device="cuda")
-    call, runs, done = getattr(x, read), 0, False
+    call = partial(getattr(x, read), *(["cpu"] if read == "to" else []))
+    runs, done = 0, False
 
     def count() -> None:
         nonlocal runs

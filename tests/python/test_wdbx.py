@@ -246,7 +246,7 @@ def test_convert_both_ways(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert code == 1
     assert "exists already" in err
     code, out, _ = run(capsys, "data", "convert", source, middle, "--mode", "append")
-    assert out == f"{middle}: appended 12 tokens in 1 blocks\n"
+    assert out == f"{middle}: appended 12 tokens in 1 block\n"
     code, out, _ = run(
         capsys, "data", "convert", middle, back, "--mode", "replace", "--max-tokens", 13
     )
