@@ -180,3 +180,28 @@ def test_rows_of_full_length_stay_even() -> None:
     source = device_batches(["x" * 63] * 40)
     batch = source.batch(0)
     assert (batch.offsets.size - 1, batch.even) == (8, True)
+
+
+def test_places_in_batches_of_a_mixture() -> None:
+    """Short documents of one source, three in four of the rows, and long ones of another."""
+    for name, words in (("short", "ab"), ("long", "x" * 50)):
+        Path(f"{name}.jsonl").write_text("\n".join([json.dumps({"text": words})] * 200))
+    config = LlmTrainingConfig.from_mapping(
+        {
+            "data": {
+                "sources": [
+                    {"name": name, "train": [f"{name}.jsonl"], "weight": weight}
+                    for name, weight in (("short", 3), ("long", 1))
+                ],
+                "packing": "streaming",
+                "validation_fraction": 0,
+            },
+            "tokenizer": {"kind": "byte"},
+            "model": {"width": 16, "layers": 1, "heads": 2, "context": 64},
+            "train": {"block": 64, "batch_size": 8, "steps": 3, "device": "cuda"},
+        }
+    )
+    source = StageBatches(config, open_run_text(config).stages[0])
+    # 6 rows of 64 / 3 documents and 2 of one or so; and three times the root of that: 165.
+    places = {source.batch(index).offsets.size - 1 for index in range(40)}
+    assert places == {256}
