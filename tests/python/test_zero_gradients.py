@@ -140,6 +140,18 @@ def test_a_loss_adds_to_a_bias_that_has_a_gradient_already() -> None:
     assert gradients[0].max() > 7.0
 
 
+def test_a_backward_pass_that_fails_leaves_zeros() -> None:
+    layer, optimizer = a_trained_layer()
+    hidden, labels = tempra.ones((2, 5)), tempra.tensor([0, 99], "i64")
+    optimizer.zero_gradients()
+    loss = _core.linear_cross_entropy(hidden, layer.weight, labels, bias=layer.bias, deferred=True)
+    with pytest.raises(tempra.ShapeError, match="a label is outside"):
+        loss.backward()
+    assert not optimizer.arena.gradients.numpy().any()
+    run(layer)
+    assert (layer.weight.grad.numpy() == 2.0).all()
+
+
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_accumulated_gradients_are_those_of_filled_ones(family: str, dtype: str) -> None:

@@ -167,6 +167,7 @@ class Walk {
         } else {
             BackwardContext context(node, gradients, needed, targets_ == nullptr, !retain_graph_);
             node.backward(context);
+            context.finish();
             inputs = std::move(context.results());
         }
         if (!retain_graph_ && !create_graph_) {

@@ -87,6 +87,10 @@ BackwardContext::BackwardContext(const Node& node, std::vector<Tensor>& grad_out
       into_leaves_(into_leaves),
       last_use_(last_use) {}
 
+BackwardContext::~BackwardContext() {
+    for (const Tensor& leaf : being_written_) autograd_record(leaf).grad_is_unwritten = true;
+}
+
 Tensor BackwardContext::contiguous_grad_output(int i) const {
     return gradient_contiguous(grad_outputs_[i]);
 }
@@ -111,7 +115,10 @@ GradientTarget BackwardContext::gradient_target(int input) {
         // Kernels write contiguous memory of their dtype; another gradient is added to afterwards.
         if (record.grad.dtype() == dtype && record.grad.is_contiguous()) {
             record.grad.bump_version();
-            return {record.grad, std::exchange(record.grad_is_unwritten, false)};
+            const bool overwrite = record.grad_is_unwritten;
+            if (overwrite) being_written_.push_back(leaf);
+            record.grad_is_unwritten = false;
+            return {record.grad, overwrite};
         }
     }
     // The same parameter may feed one node twice; each input has its own buffer.

@@ -36,6 +36,12 @@ class BackwardContext {
   public:
     BackwardContext(const Node& node, std::vector<Tensor>& grad_outputs, std::vector<char> needed,
                     bool into_leaves, bool last_use);
+    // Where the node has failed, gradients that it was to write over are zero and unwritten again.
+    ~BackwardContext();
+    BackwardContext(const BackwardContext&) = delete;
+    BackwardContext& operator=(const BackwardContext&) = delete;
+    // To be called when the node has written what it was to write.
+    void finish() { being_written_.clear(); }
 
     // Gradient of output `i`; undefined when nothing was propagated to it.
     [[nodiscard]] const Tensor& grad_output(int i = 0) const { return grad_outputs_[i]; }
@@ -64,6 +70,7 @@ class BackwardContext {
     std::vector<Tensor>& grad_outputs_;
     std::vector<char> needed_;
     std::vector<Tensor> results_;
+    std::vector<Tensor> being_written_;  // leaves
     bool into_leaves_;
     bool last_use_;
 };
