@@ -94,14 +94,26 @@ Complaint complaint_of(const Signature& signature, const Call& call) {
             return wrong_value(i, parameters[i], values[i]);
         }
     }
-    // Every type is right, so a number is none that its argument can hold.
+    // Every type is right, so a number is none that its argument can hold: one beyond 64 bits
+    // rather than a negative one, and that rather than any other.
+    size_t at = parameters.size();
+    int gravest = 0;
+    bool negative = false;
     for (size_t i = 0; i < parameters.size(); ++i) {
-        if (values[i] && PyLong_CheckExact(values[i].ptr())) {
-            const bool negative = py::int_(0) > py::reinterpret_borrow<py::int_>(values[i]);
-            Complaint found = wrong_value(i, parameters[i], values[i]);
-            found.needed += negative ? " that is not negative, or nearer to 0" : " nearer to 0";
-            return found;
-        }
+        if (!values[i] || !PyLong_CheckExact(values[i].ptr())) continue;
+        int overflow = 0;
+        const long long number = PyLong_AsLongLongAndOverflow(values[i].ptr(), &overflow);
+        const bool below = overflow < 0 || (overflow == 0 && number < 0);
+        const int gravity = overflow != 0 ? 3 : below ? 2 : 1;
+        if (gravity <= gravest) continue;
+        gravest = gravity;
+        at = i;
+        negative = below;
+    }
+    if (at < parameters.size()) {
+        Complaint found = wrong_value(at, parameters[at], values[at]);
+        found.needed += negative ? " that is not negative, or nearer to 0" : " nearer to 0";
+        return found;
     }
     return {parameters.size(), "arguments that do not fit given", names_of(parameters)};
 }
@@ -169,7 +181,12 @@ void explain(PyObject* self, PyObject* const* arguments, Py_ssize_t count, PyObj
 }
 
 PyObject* explained(PyObject* self, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {
-    PyObject* result = dispatcher(self, arguments, count, names);
+    PyObject* result = nullptr;
+    try {
+        result = dispatcher(self, arguments, count, names);
+    } catch (py::error_already_set& error) {  // while pybind11 put its own message together
+        error.restore();
+    }
     if (result == nullptr && PyErr_ExceptionMatches(PyExc_TypeError) != 0) [[unlikely]] {
         explain(self, arguments, count, names);
     }

@@ -198,7 +198,13 @@ void bind_conversions(py::class_<Tensor>& tensor) {
             "__dlpack__",
             [](const Tensor& x, const py::object& stream, const py::object& max_version,
                const py::object& device, const py::object& copy) {
-                return to_dlpack(x, {stream, max_version, device, copy});
+                try {
+                    return to_dlpack(x, {stream, max_version, device, copy});
+                } catch (const py::cast_error&) {
+                    throw py::type_error(
+                        "__dlpack__: max_version needs (major, minor), dl_device (type, index), "
+                        "copy True, False or None");
+                }
             },
             py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
             py::arg("dl_device") = py::none(), py::arg("copy") = py::none(),

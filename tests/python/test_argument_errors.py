@@ -39,6 +39,15 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: X.size(1 << 70),
         "size: dim: 1180591620717411303424 (int) given; needs an integer nearer to 0",
     ),
+    "large beside a small one": (
+        lambda: X.transpose(0, 1 << 70),
+        "transpose: dim1: 1180591620717411303424 (int) given; needs an integer nearer to 0",
+    ),
+    "dlpack": (
+        lambda: X.__dlpack__(max_version=5),
+        "__dlpack__: max_version needs (major, minor), dl_device (type, index), "
+        "copy True, False or None",
+    ),
     "tensor": (lambda: ops.matmul(X, 3), "matmul: b: 3 (int) given; needs a Tensor"),
     "array": (lambda: ops.exp(np.zeros(3)), "exp: x: ndarray given; needs a Tensor"),
     "tensors": (
@@ -106,6 +115,11 @@ def refusal_of(function: Callable[..., object]) -> str:
     except Exception as error:
         return str(error)
     return ""
+
+
+def test_a_keyword_that_is_no_text_is_an_error() -> None:
+    with pytest.raises((TypeError, UnicodeError)):
+        X.narrow(0, 0, **{"\ud800": 1})
 
 
 def test_no_function_answers_with_signatures() -> None:
