@@ -212,6 +212,8 @@ void CachingAllocator::collect_pending(bool wait) {
         return true;
     });
     for (Block& block : done) make_free(std::move(block));
+    // One that another stream has used as well waits again; not for ever, as its users get fewer.
+    if (wait && !done.empty() && !pending_.empty()) collect_pending(true);
 }
 
 void CachingAllocator::trim_locked() {

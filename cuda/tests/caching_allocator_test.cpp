@@ -278,6 +278,19 @@ TEST_F(Allocator, ABlockPendingBesideAPoolOutlivesIt) {
     EXPECT_EQ(allocator.statistics().bytes_pending, 0);
 }
 
+TEST_F(Allocator, TrimWaitsForAllUsersOfABlock) {
+    void* const block = get(5 * kMebibyte, two);
+    EXPECT_TRUE(allocator.record_use(block, one));
+    EXPECT_TRUE(allocator.record_use(block, reinterpret_cast<StreamHandle>(3)));
+    const PoolHandle pool = allocator.begin_pool(one);
+    EXPECT_TRUE(allocator.release(block));
+    allocator.end_pool(one);
+    allocator.release_pool(pool);
+    allocator.trim();
+    EXPECT_EQ(allocator.statistics().bytes_pending, 0);
+    EXPECT_EQ(allocator.statistics().bytes_reserved, 0);
+}
+
 TEST_F(Allocator, ABlockThatAPoolHasFromAnotherStreamWaitsForThePools) {
     void* const block = get(5 * kMebibyte, two);
     EXPECT_TRUE(allocator.record_use(block, one));
