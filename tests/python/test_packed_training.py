@@ -167,6 +167,14 @@ def test_batches_for_a_device_have_one_shape() -> None:
         assert len({batch.offsets[-1] for batch in batches}) > 1, "none but the first is padded"
 
 
+@pytest.mark.parametrize("overlong", ["truncate", "reject"])
+def test_places_follow_from_what_gets_into_rows(overlong: str) -> None:
+    stories = ["x" * (2 + n % 12) for n in range(1500)] + ["long " * 40_000] * 3
+    source = device_batches(stories, overlong=overlong)
+    places = {source.batch(index).offsets.size - 1 for index in range(12)}
+    assert len(places) == 1
+
+
 def test_a_batch_with_more_documents_has_twice_the_places() -> None:
     source = device_batches(["a."] * 400 + ["long " * 9] * 400, order="shortest_first")
     places = [source.batch(index).offsets.size - 1 for index in range(source.batches_for(1))]

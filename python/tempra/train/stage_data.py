@@ -104,15 +104,21 @@ def _sequences_of_a_row(dataset: TokenizedDataset, options: RowOptions, block: i
     """Return how many there are on average; None for always one of full length."""
     if options.packing is None:
         return None
-    sequences, shorter = 0, False
+    sequences, tokens, shorter = 0, 0, False
     for shard in dataset.shards:
-        full, rest = np.divmod(np.diff(shard.bounds().astype(np.int64)), block)
+        lengths = np.diff(shard.bounds().astype(np.int64))
+        if options.overlong == "truncate":
+            lengths = np.minimum(lengths, block)
+        elif options.overlong == "reject":
+            lengths = lengths[lengths <= block]
+        full, rest = np.divmod(lengths, block)
         sequences += int(full.sum()) + int(np.count_nonzero(rest))  # longer ones are cut
+        tokens += int(lengths.sum())
         shorter = shorter or bool(rest.any())
     if not shorter:
         return None
     cut_by_rows = 1.0 if options.packing == "concat" else 0.0
-    return sequences / max(len(dataset), 1) * block + cut_by_rows
+    return sequences / max(tokens, 1) * block + cut_by_rows
 
 
 def _power_of_two(least: float) -> int:
