@@ -12,8 +12,9 @@
 # not pass is skipped, and so is one for which no time is left. Within a step
 #   ... | keep_rows     passes lines on, and appends those of JSON to ROWS at once, with the step's name
 #   remark NAME TEXT    a line of the summary, which replaces an earlier one of that name
-# and STEP_SECONDS is its limit. Whole lines alone get to ROWS, so that it can be read whatever happened. FOLDER gets summary.txt,
-# written again before and after every step, and logs.tar.gz with what each step printed.
+# and STEP_SECONDS is its limit. Whole lines alone get to ROWS, so that it can be read whatever
+# happened. FOLDER gets summary.txt, written again before and after every step, and logs.tar.gz with
+# what each step printed.
 
 least_seconds=5  # with less left a step is not begun
 
@@ -73,6 +74,7 @@ run_step() {
     step_process=$!
     wait "$step_process" || status=$?
     running_step=''
+    kill -KILL -- "-$step_process" 2> "$step_work/kill.log" || true  # what outlived the step
     tail -n 12 "$step_work/logs/$name.log"
     local seconds=$((SECONDS - step_began)) verdict="FAILED (status $status)"
     case $status in
@@ -121,6 +123,8 @@ cut_off() {
     trap '' TERM INT HUP
     if [[ -n $running_step ]]; then
         kill -TERM "$step_process" 2> "$step_work/kill.log" || true
+        wait "$step_process" 2> "$step_work/kill.log" || true  # 3 s at most
+        kill -KILL -- "-$step_process" 2> "$step_work/kill.log" || true
         record_step "$running_step" "CUT OFF from outside" "$((SECONDS - step_began))"
         running_step=''
     fi

@@ -24,7 +24,8 @@ step_bad() { echo 'no row {'; printf '{"value": 2}\\n{"value": ' | keep_rows; fa
 step_missing() { echo "no tool"; return 77; }
 step_after_bad() { echo never; }
 step_after_missing() { echo never; }
-step_hanging() { echo '{"value": 3}' | keep_rows; sleep 60 & echo $! > "$FOLDER/child"; sleep 60; }
+step_hanging() { echo '{"value": 3}' | keep_rows; bash -c 'trap "" TERM; exec sleep 60' &
+    echo $! > "$FOLDER/child"; sleep 60; }
 step_late() { echo never; }
 """
 RUN = """
@@ -235,6 +236,11 @@ def test_a_few_steps_alone(tmp_path: Path) -> None:
             "NOT tested: our own",
         ),
         (1, "attention by cuDNN bf16 packed MISMATCH 1\n", "was tested: 1 cases"),
+        (
+            0,
+            "attention by cuDNN bf16 packed ok 1e-3\nattention: cuDNN 9.18 (x); 0 plans, 9 left",
+            "NOT tested: cuDNN 9.18 (x); 0 plans",
+        ),
         (9, "attention bf16 packed ok 1e-3", "NOT tested: the suite did not end"),
     ],
 )
