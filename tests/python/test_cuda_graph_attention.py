@@ -14,10 +14,10 @@ import pytest
 
 import tempra
 from device_runs import CONTEXT, Run, packed_batches, small_model
+from stop_at import StopAt
 from tempra import cuda
 from tempra.data import Batch
 from tempra.data.batch import padded
-from tempra.train.callbacks import Callback, RunView
 from tempra.train.captured_step import CapturedStep
 from tempra.train.language_model import continue_run, train_with_result
 from tempra.train.resume import prepare_resume
@@ -46,15 +46,6 @@ def steps(kind: str, step_function: Callable[..., Any]) -> tuple[list[Any], list
     run = Run(small_model("llama", "bf16", "cuda"), step_function)
     traced = [run.step(batch).loss() for batch in batches_of(kind)]
     return traced, [bits.hex() for _, bits in sorted(run.bits().items())]
-
-
-class StopAt(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_batch_end(self, run: RunView) -> None:
-        if run.state.step == self.step:
-            run.request_stop("test")
 
 
 def staged(folder: Path, name: str, *, graph: bool, stop: int = 0) -> None:

@@ -7,21 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stop_at import StopAt
 from tempra.checkpoint import load_checkpoint
-from tempra.train.callbacks import Callback, RunView
 from tiny_model import TinySource, make_state, weights
 from tiny_run import trace, train_tiny
-
-
-class StopAt(Callback):
-    """Asks for a stop after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_batch_end(self, run: RunView) -> None:
-        if run.state.step == self.step:
-            run.request_stop("test")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stop_at import StopAt
 from tempra._core import CheckpointError
 from tempra.checkpoint import load_checkpoint
 from tempra.train.callbacks import Callback, RunView
@@ -26,15 +27,6 @@ from tiny_model import TinySource, make_state, weights
 
 # Steps, batches per step, whether the optimizer is reset, steps between validations.
 Plan = Sequence[tuple[int, int, bool, int]]
-
-
-class StopAt(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_batch_end(self, run: RunView) -> None:
-        if run.state.step == self.step:
-            run.request_stop("test")
 
 
 class Begun(Callback):
