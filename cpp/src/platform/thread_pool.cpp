@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 
@@ -59,21 +60,52 @@ bool spin_until(std::int64_t nanoseconds, const Condition& done) {
     return false;
 }
 
+void run_chunks(const LoopJob& job, std::int64_t first, std::int64_t last) {
+    for (std::int64_t chunk = first; chunk < last; ++chunk) {
+        const std::int64_t begin = chunk * job.grain;
+        const std::int64_t end = job.count - begin > job.grain ? begin + job.grain : job.count;
+        job.body(job.context, begin, end);
+    }
+}
+
 }  // namespace
 
 int worker_number() noexcept { return number_of_worker; }
 
-void run_chunks(const LoopJob& job, std::atomic<std::int64_t>& next_chunk) {
+void ChunkParts::resize(int threads) {
+    if (std::ssize(parts_) != threads) parts_ = std::vector<Part>(static_cast<std::size_t>(threads));
+}
+
+void ChunkParts::begin(const LoopJob& job) noexcept {
+    claims_ = (job.chunks - 1) / job.chunks_per_claim + 1;
+    used_ = std::min<std::int64_t>(std::ssize(parts_), claims_);
+    // Parts of another loop count as untouched, so that none needs to be reset here: their lines
+    // are in other threads' caches.
+    loop_ = (loop_ + 1) & 0xFFFF'FFFF;
+}
+
+std::int64_t ChunkParts::take(Part& part, std::int64_t count) const noexcept {
+    std::uint64_t before = part.taken.load(std::memory_order_relaxed);
     while (true) {
-        const std::int64_t first =
-            next_chunk.fetch_add(job.chunks_per_claim, std::memory_order_relaxed);
-        if (first >= job.chunks) return;
-        const std::int64_t last =
-            first + job.chunks_per_claim < job.chunks ? first + job.chunks_per_claim : job.chunks;
-        for (std::int64_t chunk = first; chunk < last; ++chunk) {
-            const std::int64_t begin = chunk * job.grain;
-            const std::int64_t end = job.count - begin > job.grain ? begin + job.grain : job.count;
-            job.body(job.context, begin, end);
+        const std::uint64_t taken =
+            before >> kNumberShift == loop_ ? before & 0xFFFF'FFFF : std::uint64_t{0};
+        if (static_cast<std::int64_t>(taken) >= count) return -1;
+        if (part.taken.compare_exchange_weak(before, loop_ << kNumberShift | (taken + 1),
+                                             std::memory_order_relaxed)) {
+            return static_cast<std::int64_t>(taken);
+        }
+    }
+}
+
+void ChunkParts::run(const LoopJob& job, int own) {
+    for (std::int64_t i = 0; i < used_; ++i) {
+        const std::int64_t number = (own + i) % used_;
+        const std::int64_t begin = number * claims_ / used_;
+        const std::int64_t count = (number + 1) * claims_ / used_ - begin;
+        Part& part = parts_[static_cast<std::size_t>(number)];
+        for (std::int64_t claim; (claim = take(part, count)) >= 0;) {
+            const std::int64_t first = (begin + claim) * job.chunks_per_claim;
+            run_chunks(job, first, std::min(first + job.chunks_per_claim, job.chunks));
         }
     }
 }
@@ -85,7 +117,7 @@ void ThreadPool::acquire() noexcept {
 void ThreadPool::run(const LoopJob& job) {
     const int forks_before = fork_count.load(std::memory_order_relaxed);
     job_ = job;
-    next_chunk_.store(0, std::memory_order_relaxed);
+    parts_.begin(job);
     const std::uint32_t state = state_.load(std::memory_order_relaxed);
     // Sequentially consistent, as is the sleepers' count: either this thread sees the sleeper or
     // the sleeper's futex call sees the new state.
@@ -94,7 +126,7 @@ void ThreadPool::run(const LoopJob& job) {
     if (sleepers > 0) {
         futex_wake(state_, static_cast<int>(job.chunks - 1 < sleepers ? job.chunks - 1 : sleepers));
     }
-    run_chunks(job_, next_chunk_);
+    parts_.run(job_, 0);
     state_.fetch_and(~kOpen, std::memory_order_acq_rel);
     wait_until_left(forks_before);
 }
@@ -143,7 +175,7 @@ void ThreadPool::worker_main(int number, std::uint32_t loop) {
         }
         if (!entered) continue;
         loop = loop_of(state);
-        run_chunks(job_, next_chunk_);
+        parts_.run(job_, number);
         const std::uint32_t left = state_.fetch_sub(1, std::memory_order_seq_cst) - 1;
         if ((left & (kInsideMask | kOpen)) == 0 &&
             caller_asleep_.exchange(0, std::memory_order_seq_cst) == 1) {
@@ -157,6 +189,7 @@ void ThreadPool::resize(int threads, bool spin) {
     if (threads == requested_threads_) return;
     stop_workers();
     requested_threads_ = threads;
+    parts_.resize(threads);
     // Workers take no signals: handlers (Python's among them) expect the host's own threads.
     sigset_t all, before;
     sigfillset(&all);

@@ -29,8 +29,32 @@ struct LoopJob {
 // Of a pool's worker 1, 2, ...; of any other thread 0.
 [[nodiscard]] int worker_number() noexcept;
 
-// Runs chunk after chunk, claimed from `next_chunk`, until none is left.
-void run_chunks(const LoopJob& job, std::atomic<std::int64_t>& next_chunk);
+// The chunks of one loop at a time, in as many parts of neighbouring chunks as there are threads. A
+// thread takes those of its own part first, then what is left of others'. So the same rows of one
+// kernel after the other are mostly worked on by the same thread, whose caches have them, and
+// threads fetch no common counter from each other's caches.
+class ChunkParts {
+  public:
+    // Between loops; `threads` at least 1.
+    void resize(int threads);
+    // Between loops: the next job's chunks are all there to be taken.
+    void begin(const LoopJob& job) noexcept;
+    // Runs chunk after chunk until none is left, those of part `own` (modulo the parts) first.
+    void run(const LoopJob& job, int own);
+
+  private:
+    struct alignas(64) Part {
+        std::atomic<std::uint64_t> taken{0};  // the loop's number and how many claims were taken
+    };
+    static constexpr int kNumberShift = 32;
+
+    // The claim of this loop that the caller is to run, of `count` in a part; or -1.
+    std::int64_t take(Part& part, std::int64_t count) const noexcept;
+
+    std::vector<Part> parts_ = std::vector<Part>(1);
+    std::int64_t used_ = 1, claims_ = 0;
+    std::uint64_t loop_ = 0;  // 32 bits of it
+};
 
 class ThreadPool {
   public:
@@ -59,6 +83,7 @@ class ThreadPool {
 
     // Written by the caller between loops, read by workers inside one.
     LoopJob job_;
+    ChunkParts parts_;
     std::vector<std::thread> workers_;
     int requested_threads_ = 1;
     std::atomic<std::int64_t> spin_nanoseconds_{0};
@@ -68,7 +93,6 @@ class ThreadPool {
 
     alignas(64) std::atomic<std::uint32_t> state_{0};
     std::atomic<std::uint32_t> sleepers_{0};
-    alignas(64) std::atomic<std::int64_t> next_chunk_{0};
     alignas(64) std::atomic<std::uint32_t> caller_asleep_{0};
     alignas(64) std::atomic<std::uint32_t> owned_{0};
 };

@@ -123,19 +123,21 @@ void run_inline(const LoopJob& job) {
 
 struct ExecutorLoop {
     const LoopJob* job;
-    std::atomic<std::int64_t> next_chunk{0};
+    platform::ChunkParts parts;
 };
 
 void run_on_executor(const Executor& executor, const LoopJob& job) {
-    ExecutorLoop loop{&job};
     const std::int64_t tasks =
         job.chunks < executor.concurrency ? job.chunks : executor.concurrency;
+    ExecutorLoop loop{&job, {}};
+    loop.parts.resize(static_cast<int>(tasks));
+    loop.parts.begin(job);
     executor.run(
         executor.state, static_cast<int>(tasks),
-        [](void* context, int) {
+        [](void* context, int task) {
             const InsideLoop guard;
             auto& shared = *static_cast<ExecutorLoop*>(context);
-            platform::run_chunks(*shared.job, shared.next_chunk);
+            shared.parts.run(*shared.job, task);
         },
         &loop);
 }

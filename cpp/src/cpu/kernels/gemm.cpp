@@ -193,11 +193,11 @@ void run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std
 template <class T, class C>
 void run_tasks(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, bool serial) {
     const TaskGrid grid(rows, phase.columns, PackedLayout<T>::kPanel);
-    // Neighbouring tasks share panels of B, which then stay in cache.
     run(serial, grid.row_blocks * grid.column_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
-            const std::int64_t first = task % grid.row_blocks * grid.row_block;
-            const std::int64_t column = task / grid.row_blocks * grid.column_block;
+            const TaskGrid::Place place = grid.place_of(task);
+            const std::int64_t first = place.row_block * grid.row_block;
+            const std::int64_t column = place.column_block * grid.column_block;
             run_task<T, C>(phase, row + first, smaller(grid.row_block, rows - first), column,
                            smaller(grid.column_block, phase.columns - column));
         }

@@ -11,6 +11,7 @@ namespace tempra::cpu::TEMPRA_ISA {
 
 inline constexpr std::int64_t kBlockRows = 48;
 inline constexpr std::int64_t kTaskColumns = 512;
+inline constexpr std::int64_t kRowGroups = 8;
 inline constexpr std::int64_t kFewTasks = 24;      // below: cut finer
 inline constexpr std::int64_t kBlockBytes = 6144;  // of k, per column
 inline constexpr std::int64_t kPackedBytes = std::int64_t{6}
@@ -72,7 +73,7 @@ struct Product {
 
 // How c is cut into tasks: a fixed size, finer where that would leave too few.
 struct TaskGrid {
-    std::int64_t row_block, row_blocks, column_block, column_blocks;
+    std::int64_t row_block, row_blocks, column_block, column_blocks, groups;
 
     TaskGrid(std::int64_t rows, std::int64_t columns, std::int64_t panel) {
         const std::int64_t panels = ceil_divide(columns, panel);
@@ -85,6 +86,20 @@ struct TaskGrid {
                                            smaller(panels, ceil_divide(kFewTasks, row_blocks)));
         column_block = ceil_divide(panels, wanted) * panel;
         column_blocks = ceil_divide(columns, column_block);
+        groups = smaller(row_blocks, kRowGroups);
+    }
+
+    struct Place {
+        std::int64_t row_block, column_block;
+    };
+    // Group after group of rows, so that a thread, which runs neighbouring tasks, has the rows that
+    // it has in other kernels; in a group, neighbouring tasks share panels of B.
+    [[nodiscard]] Place place_of(std::int64_t task) const {
+        const std::int64_t group = (task / column_blocks * groups + groups - 1) / row_blocks;
+        const std::int64_t first = group * row_blocks / groups;
+        const std::int64_t rows = (group + 1) * row_blocks / groups - first;
+        const std::int64_t in_group = task - first * column_blocks;
+        return {first + in_group % rows, in_group / rows};
     }
 };
 
