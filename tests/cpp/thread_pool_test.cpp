@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "platform/thread_pool.h"
 #include "tempra/error.h"
 #include "tempra/threads.h"
 
@@ -125,6 +126,61 @@ TEST_F(ThreadPoolTest, ManyChunksAreEachRunOnce) {
         runs[static_cast<size_t>(begin)].fetch_add(1, std::memory_order_relaxed);
     });
     for (std::int64_t i = 0; i < kCount; ++i) ASSERT_EQ(runs[static_cast<size_t>(i)], 1) << i;
+}
+
+// The chunks of ten, in the order in which one thread after the other would run them.
+struct ChunkOrder {
+    platform::LoopJob job;
+    platform::ChunkParts parts;
+    std::vector<std::int64_t> order;
+    std::int64_t leaves_at = -1;  // before this chunk, another thread, of part 0, runs all it can
+
+    explicit ChunkOrder(int threads) {
+        parts.resize(threads);
+        job.body = [](void* context, std::int64_t begin, std::int64_t end) {
+            auto& self = *static_cast<ChunkOrder*>(context);
+            EXPECT_EQ(end, begin + 1);
+            if (begin == self.leaves_at) {
+                self.leaves_at = -1;
+                self.parts.run(self.job, 0);
+            }
+            self.order.push_back(begin);
+        };
+        job.context = this;
+        job.count = job.chunks = 10;
+    }
+    std::vector<std::int64_t> run(int own) {
+        order.clear();
+        parts.begin(job);
+        parts.run(job, own);
+        return order;
+    }
+};
+
+TEST(ChunkPartsTest, AThreadsOwnPartComesFirst) {
+    ChunkOrder of_four(4);
+    EXPECT_EQ(of_four.run(2), (std::vector<std::int64_t>{5, 6, 7, 8, 9, 0, 1, 2, 3, 4}));
+    EXPECT_EQ(of_four.run(1), (std::vector<std::int64_t>{2, 3, 4, 5, 6, 7, 8, 9, 0, 1}));
+    EXPECT_EQ(of_four.run(0), (std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+    EXPECT_EQ(of_four.run(4), of_four.run(0));
+    of_four.parts.resize(1);
+    EXPECT_EQ(of_four.run(3), (std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+    // More threads than chunks: ten parts of one.
+    of_four.parts.resize(64);
+    EXPECT_EQ(of_four.run(63), (std::vector<std::int64_t>{3, 4, 5, 6, 7, 8, 9, 0, 1, 2}));
+}
+
+TEST(ChunkPartsTest, WhatAnotherThreadTookIsNotRunAgain) {
+    ChunkOrder of_two(2);
+    of_two.leaves_at = 6;  // its caller has taken 5 and 6
+    EXPECT_EQ(of_two.run(1), (std::vector<std::int64_t>{5, 0, 1, 2, 3, 4, 7, 8, 9, 6}));
+    EXPECT_EQ(of_two.run(1), (std::vector<std::int64_t>{5, 6, 7, 8, 9, 0, 1, 2, 3, 4}));
+}
+
+TEST(ChunkPartsTest, ManyChunksAreTakenSeveralAtATime) {
+    ChunkOrder of_two(2);
+    of_two.job.chunks_per_claim = 4;  // 0 to 3; 4 to 7, 8 and 9
+    EXPECT_EQ(of_two.run(1), (std::vector<std::int64_t>{4, 5, 6, 7, 8, 9, 0, 1, 2, 3}));
 }
 
 // Without workers that take part, the chunk that waits for two others would wait for ever.
