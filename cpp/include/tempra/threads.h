@@ -11,7 +11,9 @@ using RangeFunction = void (*)(void* context, std::int64_t begin, std::int64_t e
 // Runs `body` over [0, count) in chunks of exactly `grain` (the last may be shorter): one call per
 // chunk [k * grain, min((k + 1) * grain, count)). Chunks depend on `count` and `grain` alone, never
 // on the number of threads, so a reduction with one partial result per chunk is reproducible.
-// Which thread runs which chunk is unspecified. The caller takes part; returns when all are done.
+// Which thread runs which chunk is unspecified; a thread begins with neighbouring chunks, about the
+// same share of [0, count) in every loop, so work on the same rows should have the same place in
+// the range. The caller takes part; returns when all are done.
 // A nested call runs its chunks on the calling thread. Bodies must not throw.
 void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, void* context);
 
