@@ -144,7 +144,7 @@ def decoding(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=["small"])
-    parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16"])
+    parser.add_argument("--dtypes", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
     parser.add_argument("--contexts", nargs="+", type=int, default=[0])
     parser.add_argument("--rows", nargs="+", type=int, default=[1])
     parser.add_argument("--vocabulary", type=int, default=8192)

@@ -239,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--level", choices=["steps", "kernels", "both"], default="both")
     parser.add_argument("--series", nargs="+", default=[""], help="those that contain one of these")
-    parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16"])
+    parser.add_argument("--dtypes", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0, help="per series")
     parser.add_argument("--output", type=Path, default=None, help="JSON lines are appended here")

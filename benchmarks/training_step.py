@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument(
         "--configs", nargs="+", choices=list(configs), default=list(REFERENCE_CONFIGS)
     )
-    parser.add_argument("--dtypes", nargs="+", default=["f32", "bf16"])
+    parser.add_argument("--dtypes", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="per case, all libraries")
     parser.add_argument("--isa", choices=_core.supported_isas(), help="for all libraries")
