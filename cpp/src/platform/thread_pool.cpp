@@ -73,7 +73,8 @@ void run_chunks(const LoopJob& job, std::int64_t first, std::int64_t last) {
 int worker_number() noexcept { return number_of_worker; }
 
 void ChunkParts::resize(int threads) {
-    if (std::ssize(parts_) != threads) parts_ = std::vector<Part>(static_cast<std::size_t>(threads));
+    if (std::ssize(parts_) != threads)
+        parts_ = std::vector<Part>(static_cast<std::size_t>(threads));
 }
 
 void ChunkParts::begin(const LoopJob& job) noexcept {
