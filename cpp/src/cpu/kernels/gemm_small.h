@@ -23,12 +23,14 @@ namespace tempra::cpu::TEMPRA_ISA {
 
 // Up to how many rows each form beats packing: the first by its register tile, the second (whose
 // sums pass through L1, in fp32 whatever the operands) by less.
-inline constexpr int kDotRows = 48;
+inline constexpr int kDotRows = 64;
 template <class T>
 inline constexpr int kScaledRows = __is_same(Packed<T>, Arithmetic<T>) ? 32 : 10;
 inline constexpr std::int64_t kDotColumnStep = 16;
-inline constexpr std::int64_t kDotSums = 4096;  // rows x columns of a task
-inline constexpr int kStreamedRows = 8;         // up to as many memory is the bound
+inline constexpr std::int64_t kDotSums = 4096;       // rows x columns of a task
+inline constexpr std::int64_t kMostDotColumns = 64;  // of more than kStreamedRows rows
+static_assert(kDotRows * kMostDotColumns <= kDotSums);
+inline constexpr int kStreamedRows = 8;  // up to as many memory is the bound
 inline constexpr std::int64_t kRowColumns = 256;
 
 namespace gemm_detail {
@@ -176,7 +178,7 @@ inline void add_scaled_rows(const T* a, std::int64_t a_row_stride, std::int64_t 
 // part for each thread, unless its sums exceed kDotSums. More are bound by arithmetic, where
 // balance counts.
 inline std::int64_t dot_task_columns(std::int64_t m, std::int64_t n, std::int64_t threads) {
-    if (m > kStreamedRows) return n >= 1024 ? 64 : kDotColumnStep;
+    if (m > kStreamedRows) return n >= 1024 ? kMostDotColumns : kDotColumnStep;
     const std::int64_t largest = kDotSums / m / kDotColumnStep * kDotColumnStep * threads;
     const std::int64_t tasks = (n + largest - 1) / largest * threads;
     const std::int64_t columns = (n + tasks - 1) / tasks;
