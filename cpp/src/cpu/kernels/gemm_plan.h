@@ -86,7 +86,8 @@ struct TaskGrid {
                                            smaller(panels, ceil_divide(kFewTasks, row_blocks)));
         column_block = ceil_divide(panels, wanted) * panel;
         column_blocks = ceil_divide(columns, column_block);
-        groups = smaller(row_blocks, kRowGroups);
+        // Of few rows, packing B is what costs: a thread then has the columns that it packed.
+        groups = rows < columns ? 1 : smaller(row_blocks, kRowGroups);
     }
 
     struct Place {
