@@ -20,7 +20,7 @@
 // and its sum runs in order of k.
 #include "kernels/gemm.h"
 
-#include "kernels/gemm_plan.h"
+#include "kernels/gemm_phase.h"
 #include "kernels/gemm_small.h"
 #include "kernels/register.h"
 #include "tempra/threads.h"
@@ -31,198 +31,6 @@ namespace {
 
 constexpr std::int64_t kSerialFlops = 100'000;               // below: not worth a dispatch
 constexpr std::int64_t kBatchFlops = std::int64_t{4} << 20;  // below: one task per product
-constexpr std::int64_t kSerialPackElements = 16 * 1024;
-constexpr std::int64_t kPackTaskElements = 16 * 1024;
-
-template <class Body>
-void run(bool serial, std::int64_t count, std::int64_t grain, const Body& body) {
-    if (serial || count <= grain) {
-        for (std::int64_t begin = 0; begin < count; begin += grain) {
-            body(begin, smaller(begin + grain, count));
-        }
-    } else {
-        parallel_for(count, grain, body);
-    }
-}
-
-// Packs a source, cut into tasks along the direction in which it is read.
-template <class T, int kWidth, class S>
-void pack_source(const PackSource<S>& source, const Panels<T, kWidth>& panels, bool serial) {
-    constexpr std::int64_t kLanesHere = kLanes<Arithmetic<T>>;
-    if (source.k <= 0) return;
-    const bool inline_pack = serial || source.columns * source.k <= kSerialPackElements;
-    if (source.columns_contiguous()) {
-        const std::int64_t steps = ceil_divide(source.k, kPerStep<T>);
-        const std::int64_t grain =
-            larger(16, kPackTaskElements / (larger(1, source.columns) * kPerStep<T>));
-        run(inline_pack, steps, grain, [&](std::int64_t begin, std::int64_t end) {
-            pack_steps<T, kWidth, S>(source, begin, end, panels);
-        });
-    } else {
-        const std::int64_t grain = round_up(larger(1, kPackTaskElements / source.k), kLanesHere);
-        run(inline_pack, source.columns, grain, [&](std::int64_t begin, std::int64_t end) {
-            pack_columns<T, kWidth, S>(source, begin, end, panels);
-        });
-    }
-}
-
-// Columns [column, column + columns) of one k block of b, panel after panel.
-template <class T, class S>
-void pack_b(const PackedLayout<T>& layout, const Matrix<S>& b, std::int64_t block,
-            std::int64_t column, std::int64_t columns, bool serial, Packed<T>* out) {
-    constexpr int kPanel = static_cast<int>(PackedLayout<T>::kPanel);
-    const PackSource<S> source{
-        b.data + block * layout.block_k * b.row_stride + column * b.column_stride, b.row_stride,
-        b.column_stride, layout.block_size(block), columns};
-    pack_source<T, kPanel, S>(
-        source, {out, kPanel * layout.steps(block), PackedLayout<T>::padded(columns)}, serial);
-}
-
-template <class T, class C>
-void pack_operand(const PackedLayout<T>& layout, const Product<T, C>& p, std::int64_t block,
-                  std::int64_t column, std::int64_t columns, bool serial, Packed<T>* out) {
-    if constexpr (__is_same(T, bfloat16)) {
-        if (p.b_f32 != nullptr) {
-            const Matrix<float> b{p.b_f32, p.b.row_stride, p.b.column_stride};
-            return pack_b<T, float>(layout, b, block, column, columns, serial, out);
-        }
-    }
-    pack_b<T, T>(layout, p.b, block, column, columns, serial, out);
-}
-
-// One k block of one column chunk: what its tasks share.
-template <class T, class C>
-struct Phase {
-    using A = Arithmetic<T>;
-
-    const Product<T, C>* product;
-    Epilogue<T, C> epilogue;
-    std::int64_t k_begin, k_size, steps;
-    std::int64_t column, columns;  // the chunk
-    const Packed<T>* panels;
-    const Packed<T>* a_panels;  // rows from `a_row` on, or null when a is read in place
-    std::int64_t a_row, a_panel_stride;
-    A* partial;  // sums over k blocks for the chunk, or null when there is only one block
-    std::int64_t partial_stride;
-    bool first, last;
-};
-
-// The sums of one tile of a phase, from the micro-kernel to their destination.
-template <class T, class C>
-void multiply_and_finish(const Phase<T, C>& phase, const TileOperands<Packed<T>>& operands,
-                         std::int64_t row, std::int64_t rows, std::int64_t column,
-                         std::int64_t columns) {
-    using A = Arithmetic<T>;
-    constexpr std::int64_t kLanesHere = kLanes<A>;
-    const Epilogue<T, C>& e = phase.epilogue;
-    const std::int64_t vectors = ceil_divide(columns, kLanesHere);
-    const TileKernel<Packed<T>> kernel = tile_kernel<Packed<T>>(rows, vectors);
-    const bool whole = columns % kLanesHere == 0;
-    A* partial = phase.partial == nullptr
-                     ? nullptr
-                     : phase.partial + row * phase.partial_stride + (column - phase.column);
-    if (whole && !phase.last) {
-        kernel(operands,
-               {partial, phase.partial_stride, !phase.first, true, false, false, nullptr});
-        return;
-    }
-    if (whole && e.at_most_bias()) {
-        C* target = e.c + row * e.c_stride + column;
-        const bool in_place = static_cast<const void*>(partial) == target;
-        if (partial == nullptr || in_place) {
-            kernel(operands,
-                   {target, e.c_stride, in_place || e.accumulate, true, __is_same(C, bfloat16),
-                    __is_same(T, bfloat16) && e.bias != nullptr, e.bias_at(column)});
-            return;
-        }
-    }
-    alignas(64) A tile[kTileRows * kTileVectors * kLanesHere];
-    const std::int64_t tile_stride = vectors * kLanesHere;
-    kernel(operands, {tile, tile_stride, false, false, false, false, nullptr});
-    const A* earlier = phase.first ? nullptr : partial;
-    if (phase.last) {
-        finish_tile<T, C>(e, tile, tile_stride, earlier, phase.partial_stride, row, rows, column,
-                          columns);
-    } else {
-        Epilogue<A, A> sum;
-        sum.c = partial;
-        sum.c_stride = phase.partial_stride;
-        finish_tile<A, A>(sum, tile, tile_stride, earlier, phase.partial_stride, 0, rows, 0,
-                          columns);
-    }
-}
-
-// Rows [row, row + rows) and columns [column, column + columns) of the phase's chunk.
-template <class T, class C>
-void run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std::int64_t column,
-              std::int64_t columns) {
-    constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
-    constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
-    const Matrix<T>& a = phase.product->a;
-    TileOperands<Packed<T>> operands{};
-    operands.steps = phase.steps;
-    if (phase.a_panels == nullptr) {
-        operands.single = kPerStep<T> == 2 && phase.k_size % 2 == 1;
-        if (operands.single) --operands.steps;
-        operands.a_row_bytes = a.row_stride * static_cast<std::int64_t>(sizeof(T));
-        operands.a_step_bytes = kPackedSize;
-    } else {
-        operands.a_row_bytes = kPackedSize;
-        operands.a_step_bytes = kTileRows * kPackedSize;
-    }
-    // Tiles of about equal height, where packing has not fixed it: short ones are slow.
-    const std::int64_t tile_rows =
-        phase.a_panels == nullptr ? ceil_divide(rows, ceil_divide(rows, kTileRows)) : kTileRows;
-    for (std::int64_t j = 0; j < columns; j += kPanel) {
-        const std::int64_t in_chunk = column + j;
-        operands.b = phase.panels + in_chunk * phase.steps;
-        for (std::int64_t i = row; i < row + rows; i += tile_rows) {
-            operands.a =
-                phase.a_panels == nullptr
-                    ? reinterpret_cast<const char*>(a.data + i * a.row_stride +
-                                                    phase.k_begin * a.column_stride)
-                    : reinterpret_cast<const char*>(phase.a_panels + (i - phase.a_row) / kTileRows *
-                                                                         phase.a_panel_stride);
-            multiply_and_finish<T, C>(phase, operands, i, smaller(tile_rows, row + rows - i),
-                                      phase.column + in_chunk, smaller(kPanel, columns - j));
-        }
-    }
-}
-
-// The tasks of rows [row, row + rows).
-template <class T, class C>
-void run_tasks(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, bool serial) {
-    const TaskGrid grid(rows, phase.columns, PackedLayout<T>::kPanel);
-    run(serial, grid.row_blocks * grid.column_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t task = begin; task < end; ++task) {
-            const TaskGrid::Place place = grid.place_of(task);
-            const std::int64_t first = place.row_block * grid.row_block;
-            const std::int64_t column = place.column_block * grid.column_block;
-            run_task<T, C>(phase, row + first, smaller(grid.row_block, rows - first), column,
-                           smaller(grid.column_block, phase.columns - column));
-        }
-    });
-}
-
-template <class T, class C>
-void run_phase(Phase<T, C>& phase, const Workspace<T, C>& workspace, bool serial) {
-    const Product<T, C>& p = *phase.product;
-    for (std::int64_t row = 0; row < p.m; row += workspace.chunk_rows) {
-        const std::int64_t rows = smaller(workspace.chunk_rows, p.m - row);
-        if (workspace.packs_a) {
-            const PackSource<T> source{
-                p.a.data + row * p.a.row_stride + phase.k_begin * p.a.column_stride,
-                p.a.column_stride, p.a.row_stride, phase.k_size, rows};
-            Packed<T>* out = workspace.packed_a.template as<Packed<T>>();
-            pack_source<T, kTileRows, T>(
-                source, {out, workspace.a_panel_stride, round_up(rows, kTileRows)}, serial);
-            phase.a_panels = out;
-            phase.a_row = row;
-            phase.a_panel_stride = workspace.a_panel_stride;
-        }
-        run_tasks<T, C>(phase, row, rows, serial);
-    }
-}
 
 // Few rows: b is streamed, a packed copy of it is not used. False when rows or strides suit neither
 // form.
@@ -231,7 +39,7 @@ bool multiply_small(const Product<T, C>& p, const S* b, bool serial) {
     const Epilogue<T, C>& e = p.epilogue;
     if (p.m <= kDotRows && ((p.b.row_stride == 1 && p.a.column_stride == 1) || p.k <= 1)) {
         const std::int64_t width = dot_task_columns(p.m, p.n, num_threads());
-        run(serial, p.n, width, [&](std::int64_t column, std::int64_t end) {
+        run_range(serial, p.n, width, [&](std::int64_t column, std::int64_t end) {
             small_product_dots<T, C, S>(e, p.a.data, p.a.row_stride, b, p.b.column_stride, p.m, p.k,
                                         column, end - column);
         });
@@ -242,7 +50,7 @@ bool multiply_small(const Product<T, C>& p, const S* b, bool serial) {
         const bool wide = p.n >= 16 * kRowColumns && p.m <= 16;
         const std::int64_t narrow = p.n >= 2 * kRowColumns ? kRowColumns / 4 : kRowColumns / 8;
         const std::int64_t width = wide ? kRowColumns : narrow;
-        run(serial, ceil_divide(p.n, width), 1, [&](std::int64_t begin, std::int64_t end) {
+        run_range(serial, ceil_divide(p.n, width), 1, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t chunk = begin; chunk < end; ++chunk) {
                 const std::int64_t column = chunk * width;
                 small_product_rows<T, C, S>(e, p.a.data, p.a.row_stride, p.a.column_stride, b,
@@ -371,7 +179,7 @@ KernelStatus gemm_typed(const GemmArguments& g) {
     }
     std::int32_t first_failure = kKernelOk;
     const std::int64_t grain = ceil_divide(kSerialFlops, flops);
-    run(false, batches, grain, [&](std::int64_t begin, std::int64_t end) {
+    run_range(false, batches, grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t batch = begin; batch < end; ++batch) {
             const KernelStatus status = multiply<T, C>(product_of<T, C>(g, batch), true);
             if (status != kKernelOk) __atomic_store_n(&first_failure, status, __ATOMIC_RELAXED);
