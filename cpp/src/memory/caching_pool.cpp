@@ -1,9 +1,9 @@
 #include "memory/caching_pool.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdlib>
-#include <map>
 #include <mutex>
 #include <vector>
 
@@ -17,13 +17,26 @@ namespace {
 constexpr std::int64_t kAlignment = 64;
 
 // Size classes: multiples of 64 up to 1 KiB, then eight steps per power of two (at most 12.5 %
-// waste).
-std::int64_t size_class(std::int64_t bytes) {
-    if (bytes <= 1024) return std::max(kAlignment, (bytes + 63) / 64 * 64);
-    const int top = 64 - std::countl_zero(static_cast<std::uint64_t>(bytes - 1));
-    const std::int64_t step = std::int64_t{1} << (top - 4);
-    return (bytes + step - 1) / step * step;
-}
+// waste), numbered in this order.
+struct SizeClass {
+    std::int64_t bytes;
+    std::size_t number;
+
+    explicit SizeClass(std::int64_t wanted) {
+        if (wanted <= 1024) {
+            bytes = std::max(kAlignment, (wanted + 63) / 64 * 64);
+            number = static_cast<std::size_t>(bytes / 64 - 1);
+            return;
+        }
+        const auto size = static_cast<std::uint64_t>(wanted);
+        const int top = 64 - std::countl_zero(size - 1);  // 11 and up
+        const std::uint64_t step = std::uint64_t{1} << (top - 4);
+        const std::uint64_t steps = (size + step - 1) / step;  // 9 to 16
+        bytes = static_cast<std::int64_t>(steps * step);
+        number = 16 + static_cast<std::size_t>(top - 11) * 8 + (steps - 9);
+    }
+    static constexpr std::size_t kNumbers = 16 + (63 - 10) * 8;
+};
 
 // Of a block this large or larger the whole huge pages are asked for as such: a product that walks
 // a weight by columns, or the optimizer with its five streams, needs a new small page every few
@@ -47,12 +60,12 @@ void* allocate_block(std::int64_t bytes) noexcept {
 class Pool {
   public:
     void* allocate(std::int64_t bytes) noexcept {
-        const std::int64_t rounded = size_class(bytes);
+        const SizeClass size(bytes);
+        const std::int64_t rounded = size.bytes;
         const std::scoped_lock lock(mutex_);
-        const auto found = free_.find(rounded);
-        if (found != free_.end() && !found->second.empty()) {
-            void* block = found->second.back();
-            found->second.pop_back();
+        if (std::vector<void*>& blocks = free_[size.number]; !blocks.empty()) {
+            void* block = blocks.back();
+            blocks.pop_back();
             count_in_use(rounded);
             return block;
         }
@@ -70,14 +83,14 @@ class Pool {
     }
 
     void release(void* block, std::int64_t bytes) noexcept {
-        const std::int64_t rounded = size_class(bytes);
+        const SizeClass size(bytes);
         const std::scoped_lock lock(mutex_);
-        statistics_.bytes_in_use -= rounded;
+        statistics_.bytes_in_use -= size.bytes;
         try {
-            free_[rounded].push_back(block);
+            free_[size.number].push_back(block);
         } catch (...) {  // no memory to remember it: give it back
             std::free(block);
-            statistics_.bytes_reserved -= rounded;
+            statistics_.bytes_reserved -= size.bytes;
         }
     }
 
@@ -106,17 +119,16 @@ class Pool {
     }
 
     void trim_locked() noexcept {
-        for (auto& [size, blocks] : free_) {
-            for (void* block : blocks) {
-                std::free(block);
-                statistics_.bytes_reserved -= size;
-            }
+        for (std::vector<void*>& blocks : free_) {
+            for (void* block : blocks) std::free(block);
             blocks.clear();
         }
+        // What is not handed out was free.
+        statistics_.bytes_reserved = statistics_.bytes_in_use;
     }
 
     std::mutex mutex_;
-    std::map<std::int64_t, std::vector<void*>> free_;
+    std::array<std::vector<void*>, SizeClass::kNumbers> free_;  // by number
     MemoryStatistics statistics_;
 };
 
