@@ -114,9 +114,13 @@ TEST_P(GemmOn, LongSums) {
 
 TEST_P(GemmOn, LargeGrid) {
     for (const Types types : all_types()) {
-        check(table(), {200, 1100, 40}, types);
-        check(table(), {200, 1100, 40, kTransposeA | kAccumulate}, types);
-        check(table(), {200, 1100, 40, kTransposeB | kBias, Activation::gelu_tanh}, types);
+        // Wider than high, higher than wide (groups of rows), and few rows (each task packs).
+        for (const auto& size : {std::pair{270, 1100}, {450, 130}, {200, 1100}}) {
+            check(table(), {size.first, size.second, 40}, types);
+            check(table(), {size.first, size.second, 40, kTransposeA | kAccumulate}, types);
+            check(table(),
+                  {size.first, size.second, 40, kTransposeB | kBias, Activation::gelu_tanh}, types);
+        }
     }
 }
 
@@ -172,6 +176,10 @@ TEST_P(GemmOn, F32WeightsAreRoundedToBf16) {
 TEST_P(GemmOn, ThreadCountDoesNotChangeBits) {
     const int before = num_threads();
     const Case cases[] = {{200, 300, 500, kTransposeB | kBias, Activation::gelu_tanh},
+                          {300, 330, 50, kTransposeB | kBias, Activation::gelu_tanh},
+                          {450, 130, 40},
+                          {70, 130, 300, kTransposeA},
+                          {90, 200, 7000, kTransposeA},
                           {130, 700, 2500, kTransposeA | kAccumulate},
                           {4, 900, 300, kTransposeB},
                           {4, 900, 300},
@@ -193,6 +201,28 @@ TEST_P(GemmOn, ThreadCountDoesNotChangeBits) {
         }
     }
     set_num_threads(before);
+}
+
+// Few rows are cut in another way than many, and large operands are packed in several chunks; what
+// a row's sums are does not depend on it.
+TEST_P(GemmOn, OtherRowsDoNotChangeBits) {
+    const std::int64_t sizes[][3] = {{300, 1050, 1537}, {300, 95, 4500}, {300, 1000, 30}};
+    for (const auto& size : sizes) {
+        for (const unsigned flags : {0U, unsigned{kTransposeA}}) {
+            for (const Types types : all_types()) {
+                ProductSetup all, some;
+                make(all, table(), {size[0], size[1], size[2], flags}, types, 13);
+                make(some, table(), {size[0], size[1], size[2], flags}, types, 13);
+                some.arguments.a.sizes[0] = some.arguments.c.sizes[0] = 70;
+                ASSERT_EQ(table().gemm({}, all.arguments), kKernelOk);
+                ASSERT_EQ(table().gemm({}, some.arguments), kKernelOk);
+                const auto bytes = static_cast<std::size_t>(70 * size[1]) *
+                                   static_cast<std::size_t>(size_of(types.result));
+                EXPECT_EQ(bytes_of(all.c).substr(0, bytes), bytes_of(some.c).substr(0, bytes))
+                    << "n " << size[1] << " k " << size[2] << " flags " << flags;
+            }
+        }
+    }
 }
 
 TEST_P(GemmOn, NanAndInfinityPropagate) {

@@ -7,17 +7,18 @@
 //   pack B         unless it came packed
 //   row chunk      all of A where it is row-major in the packed type and so is read in place; else
 //                  as much as packs into kPackedBytes, and is packed here
-//   task           kBlockRows rows x about kTaskColumns columns of c
+//   task           kBlockRows rows x about kTaskColumns columns of c, by groups of rows: TaskGrid
 //   panel, tile    the micro-kernel: kTileRows x kTileVectors vectors of c in registers
 // Sums over several k blocks pass through c itself (f32) or an f32 buffer, so there is one
 // rounding.
 //
-// Products of few rows take another way: gemm_small.h.
+// Up to kOwnRows rows, tasks are of columns alone and each packs its own part of b: OwnPanels.
+// Products of still fewer rows take another way: gemm_small.h.
 //
 // Bytes: b is read once and its packed copy once per task row; a once per kTaskColumns; c once,
 // plus a read and a write per further k block. Edges: panels are zero-padded, tiles shrink.
-// Determinism: grid and blocks follow from the shapes alone; each element of c belongs to one task
-// and its sum runs in order of k.
+// Determinism: blocks of k follow from the shapes alone; each element of c belongs to one task and
+// its sum runs in order of k.
 #include "kernels/gemm.h"
 
 #include "kernels/gemm_phase.h"
@@ -76,7 +77,7 @@ KernelStatus multiply(const Product<T, C>& product, bool serial) {
     using A = Arithmetic<T>;
     const PackedLayout<T> layout(product.k, product.n);
     const Epilogue<T, C>& e = product.epilogue;
-    const Workspace<T, C> workspace(product, layout);
+    const Workspace<T, C> workspace(product, layout, serial ? 1 : num_threads());
     if (!workspace.ok()) return kKernelOutOfMemory;
 
     for (std::int64_t column = 0; column < product.n; column += workspace.chunk_columns) {
@@ -104,14 +105,14 @@ KernelStatus multiply(const Product<T, C>& product, bool serial) {
                     phase.epilogue.accumulate = false;
                 }
             }
-            if (workspace.packs_b) {
+            if (!workspace.packs_b) {
+                phase.panels = product.packed_b + layout.offset(block, column);
+            } else if (!workspace.owns_panels) {
                 Packed<T>* out = workspace.packed_b.template as<Packed<T>>();
                 pack_operand(layout, product, block, column, columns, serial, out);
                 phase.panels = out;
-            } else {
-                phase.panels = product.packed_b + layout.offset(block, column);
             }
-            run_phase<T, C>(phase, workspace, serial);
+            run_phase<T, C>(phase, layout, block, workspace, serial);
         }
     }
     return kKernelOk;

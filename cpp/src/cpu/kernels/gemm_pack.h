@@ -67,9 +67,11 @@ inline HalfVecUint16 bfloat16_bits(const float* source) {
 }
 
 // kLanes values at `low` and as many at `high`, as bf16, one behind the other: one instruction.
+inline VecInt32 rounded_bits(const VecFloat& low, const VecFloat& high) {
+    return vec_cast<VecInt32>(_mm512_cvtne2ps_pbh(vec_cast<__m512>(high), vec_cast<__m512>(low)));
+}
 inline VecInt32 rounded_bits(const float* low, const float* high) {
-    return vec_cast<VecInt32>(_mm512_cvtne2ps_pbh(vec_cast<__m512>(load<float>(high)),
-                                                  vec_cast<__m512>(load<float>(low))));
+    return rounded_bits(load<float>(low), load<float>(high));
 }
 
 // Pairs of kLanes values at `low` (the lower halves) and at `high`.
@@ -83,6 +85,35 @@ inline VecInt32 interleaved_bits(const float* low, const float* high) {
     const VecInt32 behind = rounded_bits(low, high);
     return vec_cast<VecInt32>(_mm512_maskz_permutexvar_epi16(
         ~__mmask32{}, vec_cast<__m512i>(kOrder), vec_cast<__m512i>(behind)));
+}
+
+// The same of the first `low_count` and `high_count` values, zeros behind them.
+inline VecInt32 interleaved_bits(const bfloat16* low, const bfloat16* high, std::int64_t low_count,
+                                 std::int64_t high_count) {
+    const __m256i low_bits = _mm256_maskz_loadu_epi16(first_lanes_mask(low_count), low);
+    const __m256i high_bits = _mm256_maskz_loadu_epi16(first_lanes_mask(high_count), high);
+    return vec_cast<VecInt32>(widen(vec_cast<HalfVecUint16>(low_bits)) |
+                              (widen(vec_cast<HalfVecUint16>(high_bits)) << 16));
+}
+inline VecInt32 interleaved_bits(const float* low, const float* high, std::int64_t low_count,
+                                 std::int64_t high_count) {
+    const VecFloat low_values = load_partial<float>(low, low_count);
+    const VecFloat high_values = load_partial<float>(high, high_count);
+    return vec_cast<VecInt32>(widen(to_bfloat16_bits(low_values)) |
+                              (widen(to_bfloat16_bits(high_values)) << 16));
+}
+
+// `count` adjacent values, up to twice kLanes, zeros behind them.
+inline VecInt32 adjacent_bits(const bfloat16* source, std::int64_t count) {
+    const auto mask = static_cast<__mmask32>((std::uint64_t{1} << count) - 1);
+    return vec_cast<VecInt32>(_mm512_maskz_loadu_epi16(mask, source));
+}
+inline VecInt32 adjacent_bits(const float* source, std::int64_t count) {
+    constexpr int kHalf = kLanes<float>;
+    if (count == 2 * kHalf) return rounded_bits(source, source + kHalf);
+    const std::int64_t low = count < kHalf ? count : kHalf;
+    return rounded_bits(load_partial<float>(source, low),
+                        load_partial<float>(source + low, count - low));
 }
 #endif
 
@@ -118,19 +149,7 @@ inline PackedBits<T> load_k_contiguous(const S* source, std::int64_t k_left) {
     constexpr int kLanesHere = kLanes<Arithmetic<T>>;
     if constexpr (kPerStep<T> == 2) {
         constexpr std::int64_t kFull = 2 * kLanesHere;
-        PackedBits<T> bits{};
-        if constexpr (__is_same(S, T)) {
-            std::memcpy(&bits, source,
-                        static_cast<std::size_t>(k_left < kFull ? k_left : kFull) * 2);
-        } else {
-            S values[kFull] = {};
-            if (k_left < kFull) {
-                std::memcpy(values, source, static_cast<std::size_t>(k_left) * sizeof(S));
-                source = values;
-            }
-            bits = rounded_bits(source, source + kLanesHere);
-        }
-        return bits;
+        return adjacent_bits(source, k_left < kFull ? k_left : kFull);
     } else {
         return vec_cast<PackedBits<T>>(k_left >= kLanesHere
                                            ? load_rounded<T, S>(source)
@@ -149,12 +168,8 @@ inline PackedBits<T> load_column_contiguous(const S* source, std::int64_t k_stri
         if (full && second) {
             return interleaved_bits(source, source + k_stride);
         }
-        const std::size_t bytes =
-            static_cast<std::size_t>(full ? kLanesHere : (columns > 0 ? columns : 0)) * sizeof(S);
-        S low[kLanesHere] = {}, high[kLanesHere] = {};
-        std::memcpy(low, source, bytes);
-        if (second) std::memcpy(high, source + k_stride, bytes);
-        return interleaved_bits(low, high);
+        const std::int64_t count = full ? kLanesHere : (columns > 0 ? columns : 0);
+        return interleaved_bits(source, source + k_stride, count, second ? count : 0);
     } else {
         return vec_cast<PackedBits<T>>(
             full ? load_rounded<T, S>(source)
@@ -297,6 +312,17 @@ void pack_steps(const PackSource<S>& source, std::int64_t begin, std::int64_t en
                     gemm_detail::pack_whole_row<T, kWidth, kUnit, S>(row + column, source.k_stride,
                                                                      out, panels.stride);
                     out += kUnit / kWidth * panels.stride;
+                }
+                if constexpr (kWidth > kLanesHere) {  // whole vectors of a narrower last panel
+                    const std::int64_t width = panels.columns - column;
+                    Packed<T>* last = panels.data + column / kWidth * panels.stride + step * width;
+                    for (;
+                         column + kLanesHere <= strip_end && column + kLanesHere <= source.columns;
+                         column += kLanesHere) {
+                        gemm_detail::pack_whole_row<T, kWidth, kLanesHere, S>(
+                            row + column, source.k_stride, last, panels.stride);
+                        last += kLanesHere;
+                    }
                 }
             }
             for (; column < strip_end; column += kLanesHere) {

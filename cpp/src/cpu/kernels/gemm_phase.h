@@ -75,7 +75,8 @@ struct Phase {
     Epilogue<T, C> epilogue;
     std::int64_t k_begin, k_size, steps;
     std::int64_t column, columns;  // the chunk
-    const Packed<T>* panels;
+    const Packed<T>* panels;       // columns of the chunk from `panel_column` on
+    std::int64_t panel_column;
     const Packed<T>* a_panels;  // rows from `a_row` on, or null when a is read in place
     std::int64_t a_row, a_panel_stride;
     A* partial;  // sums over k blocks for the chunk, or null when there is only one block
@@ -141,7 +142,7 @@ void run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std
         operands.single = kPerStep<T> == 2 && phase.k_size % 2 == 1;
         if (operands.single) --operands.steps;
         operands.a_row_bytes = a.row_stride * static_cast<std::int64_t>(sizeof(T));
-        operands.a_step_bytes = kPackedSize;
+        operands.a_step_bytes = kPerStep<T> == 1 ? a.column_stride * kPackedSize : kPackedSize;
     } else {
         operands.a_row_bytes = kPackedSize;
         operands.a_step_bytes = kTileRows * kPackedSize;
@@ -151,7 +152,7 @@ void run_task(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, std
         phase.a_panels == nullptr ? ceil_divide(rows, ceil_divide(rows, kTileRows)) : kTileRows;
     for (std::int64_t j = 0; j < columns; j += kPanel) {
         const std::int64_t in_chunk = column + j;
-        operands.b = phase.panels + in_chunk * phase.steps;
+        operands.b = phase.panels + (in_chunk - phase.panel_column) * phase.steps;
         for (std::int64_t i = row; i < row + rows; i += tile_rows) {
             operands.a =
                 phase.a_panels == nullptr
@@ -181,23 +182,58 @@ void run_tasks(const Phase<T, C>& phase, std::int64_t row, std::int64_t rows, bo
               });
 }
 
+// Packs rows [row, row + rows) of the phase's part of a; `copy`: a group's, or 0.
 template <class T, class C>
-void run_phase(Phase<T, C>& phase, const Workspace<T, C>& workspace, bool serial) {
-    const Product<T, C>& p = *phase.product;
-    for (std::int64_t row = 0; row < p.m; row += workspace.chunk_rows) {
-        const std::int64_t rows = smaller(workspace.chunk_rows, p.m - row);
-        if (workspace.packs_a) {
-            const PackSource<T> source{
-                p.a.data + row * p.a.row_stride + phase.k_begin * p.a.column_stride,
-                p.a.column_stride, p.a.row_stride, phase.k_size, rows};
-            Packed<T>* out = workspace.packed_a.template as<Packed<T>>();
-            pack_source<T, kTileRows, T>(
-                source, {out, workspace.a_panel_stride, round_up(rows, kTileRows)}, serial);
-            phase.a_panels = out;
-            phase.a_row = row;
-            phase.a_panel_stride = workspace.a_panel_stride;
+void pack_a(Phase<T, C>& phase, const Workspace<T, C>& workspace, std::int64_t row,
+            std::int64_t rows, std::int64_t copy, bool serial) {
+    const Matrix<T>& a = phase.product->a;
+    const PackSource<T> source{a.data + row * a.row_stride + phase.k_begin * a.column_stride,
+                               a.column_stride, a.row_stride, phase.k_size, rows};
+    Packed<T>* out = workspace.packed_a.template as<Packed<T>>() + copy * workspace.a_elements;
+    pack_source<T, kTileRows, T>(source, {out, workspace.a_panel_stride, round_up(rows, kTileRows)},
+                                 serial);
+    phase.a_panels = out;
+    phase.a_row = row;
+    phase.a_panel_stride = workspace.a_panel_stride;
+}
+
+// The tasks of one group of OwnPanels.
+template <class T, class C>
+void run_own_tasks(Phase<T, C> phase, const PackedLayout<T>& layout, std::int64_t block,
+                   const Workspace<T, C>& workspace, std::int64_t row, std::int64_t rows,
+                   std::int64_t group) {
+    const OwnPanels& own = workspace.own;
+    if (workspace.copies_a) pack_a<T, C>(phase, workspace, row, rows, group, true);
+    Packed<T>* panels = workspace.packed_b.template as<Packed<T>>() + group * workspace.b_elements;
+    phase.panels = panels;
+    const std::int64_t end = (group + 1) * own.tasks / workspace.groups;
+    for (std::int64_t task = group * own.tasks / workspace.groups; task < end; ++task) {
+        phase.panel_column = task * own.columns;
+        const std::int64_t columns = smaller(own.columns, phase.columns - phase.panel_column);
+        pack_operand(layout, *phase.product, block, phase.column + phase.panel_column, columns,
+                     true, panels);
+        run_task<T, C>(phase, row, rows, phase.panel_column, columns);
+    }
+}
+
+template <class T, class C>
+void run_phase(Phase<T, C>& phase, const PackedLayout<T>& layout, std::int64_t block,
+               const Workspace<T, C>& workspace, bool serial) {
+    const std::int64_t m = phase.product->m;
+    for (std::int64_t row = 0; row < m; row += workspace.chunk_rows) {
+        const std::int64_t rows = smaller(workspace.chunk_rows, m - row);
+        if (workspace.packs_a && !workspace.copies_a) {
+            pack_a<T, C>(phase, workspace, row, rows, 0, serial);
         }
-        run_tasks<T, C>(phase, row, rows, serial);
+        if (workspace.owns_panels) {
+            run_range(serial, workspace.groups, 1, [&](std::int64_t begin, std::int64_t end) {
+                for (std::int64_t group = begin; group < end; ++group) {
+                    run_own_tasks<T, C>(phase, layout, block, workspace, row, rows, group);
+                }
+            });
+        } else {
+            run_tasks<T, C>(phase, row, rows, serial);
+        }
     }
 }
 

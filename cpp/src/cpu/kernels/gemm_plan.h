@@ -1,5 +1,6 @@
 // How a matrix product is cut: blocks of k, chunks of columns and rows, the task grid, the working
-// memory. All of it follows from shapes, strides and types, never from the number of threads.
+// memory. What a sum is made of follows from shapes, strides and types, never from the number of
+// threads; which task packs a panel may.
 #pragma once
 
 #include "kernels/gemm_epilogue.h"
@@ -16,6 +17,17 @@ inline constexpr std::int64_t kFewTasks = 24;      // below: cut finer
 inline constexpr std::int64_t kBlockBytes = 6144;  // of k, per column
 inline constexpr std::int64_t kPackedBytes = std::int64_t{6}
                                              << 20;  // packed operand held at a time
+
+// OwnPanels: up to how many rows of c, how many for each task; tasks below which panels are
+// narrower where threads would get unequal numbers; bytes that a task packs at a time; elements
+// between the values of a that are read in place; elements of all threads' copies of a, or of one.
+inline constexpr std::int64_t kOwnRows = 256;
+inline constexpr std::int64_t kOwnRowsPerTask = 8;
+inline constexpr std::int64_t kOwnTasks = 16;
+inline constexpr std::int64_t kOwnPanelBytes = 192 << 10;
+inline constexpr std::int64_t kNearElements = 256;
+inline constexpr std::int64_t kCopiedElements = 512 * 1024;
+inline constexpr std::int64_t kCopyElements = 16 * 1024;
 
 inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
@@ -104,6 +116,36 @@ struct TaskGrid {
     }
 };
 
+// How b is cut where c has few rows: each task packs the columns that it multiplies, since no other
+// task needs them. A packed panel then stays in its thread's cache, whereas panels that all threads
+// pack together are read from each other's caches, which costs more than so few rows' arithmetic.
+struct OwnPanels {
+    std::int64_t columns;  // of one task, packed together
+    std::int64_t tasks;
+
+    template <class T>
+    OwnPanels(const PackedLayout<T>& layout, std::int64_t threads) {
+        constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
+        const std::int64_t panels = ceil_divide(layout.n, kPanel);
+        const std::int64_t bytes =
+            kPanel * layout.steps(0) * static_cast<std::int64_t>(sizeof(Packed<T>));
+        const std::int64_t together =
+            larger(1, smaller(kOwnPanelBytes / larger(1, bytes), panels / kOwnTasks));
+        const bool uneven = panels < kOwnTasks && panels % threads != 0;
+        columns = uneven ? kPanel - kLanes<Arithmetic<T>> : together * kPanel;
+        tasks = ceil_divide(layout.n, columns);
+    }
+    // With many rows and few columns, only a grid of both makes enough tasks for many threads.
+    [[nodiscard]] bool suit(std::int64_t rows, std::int64_t threads) const {
+        return rows <= kOwnRows && (tasks >= threads || rows <= kOwnRowsPerTask * tasks);
+    }
+};
+
+// Whether each thread had better pack all of a for itself than read what others packed.
+inline bool copies_suit(std::int64_t rows, std::int64_t k, std::int64_t threads) {
+    return rows * k <= kCopyElements || rows * k * threads <= kCopiedElements;
+}
+
 template <class T, class C>
 constexpr bool kSumsFitInC = __is_same(C, Arithmetic<T>);
 
@@ -114,36 +156,50 @@ struct Workspace {
     static constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
     static constexpr std::int64_t kPackedSize = static_cast<std::int64_t>(sizeof(Packed<T>));
 
+    bool packs_b;
+    OwnPanels own;
+    bool owns_panels, packs_a, copies_a, buffers_sums;
+    std::int64_t groups;  // of own's tasks; each has room for one task's panels, and its copy of a
     std::int64_t chunk_columns, chunk_rows;
     std::int64_t a_panel_stride;  // a line more than a panel: panels must not share cache sets
-    bool packs_a, packs_b;
-    bool buffers_sums;
+    std::int64_t a_elements, b_elements;  // packed at a time; by a group, where there are groups
     Scratch packed_a, packed_b, sums;
 
-    Workspace(const Product<T, C>& p, const PackedLayout<T>& layout)
-        : chunk_columns(
-              smaller(PackedLayout<T>::padded(p.n), chunk(layout.steps(0) * kPackedSize, kPanel))),
-          chunk_rows(chunk(layout.steps(0) * kPackedSize, kBlockRows)),
-          a_panel_stride(layout.steps(0) * kTileRows + 64 / kPackedSize),
-          packs_a(kPackedSize != static_cast<std::int64_t>(sizeof(T)) * kPerStep<T> ||
-                  (p.a.column_stride != 1 && p.k > 1)),
-          packs_b(p.packed_b == nullptr),
+    Workspace(const Product<T, C>& p, const PackedLayout<T>& layout, std::int64_t threads)
+        : packs_b(p.packed_b == nullptr),
+          own(layout, threads),
+          owns_panels(packs_b && own.suit(p.m, threads)),
+          packs_a(!reads_a_in_place(p, owns_panels)),
+          copies_a(owns_panels && packs_a && copies_suit(p.m, p.k, threads)),
           // Accumulation must not pass through an activation: such sums stay out of c.
           buffers_sums(layout.blocks > 1 &&
                        !(kSumsFitInC<T, C> && (!p.epilogue.accumulate || p.epilogue.plain()))),
-          packed_a(!packs_a ? 64
-                            : ceil_divide(smaller(chunk_rows, p.m), kTileRows) * a_panel_stride *
-                                  kPackedSize),
-          packed_b(!packs_b ? 64 : larger(64, chunk_columns * layout.steps(0) * kPackedSize)),
-          sums(!buffers_sums ? 64 : p.m * chunk_columns * static_cast<std::int64_t>(sizeof(A))) {
-        if (!packs_a) chunk_rows = p.m;
-    }
+          groups(smaller(own.tasks, copies_a ? threads : larger(kOwnTasks, 2 * threads))),
+          chunk_columns(owns_panels ? p.n
+                                    : smaller(PackedLayout<T>::padded(p.n), chunk(layout, kPanel))),
+          chunk_rows(packs_a ? chunk(layout, kBlockRows) : p.m),
+          a_panel_stride(layout.steps(0) * kTileRows + 64 / kPackedSize),
+          a_elements(packs_a ? ceil_divide(smaller(chunk_rows, p.m), kTileRows) * a_panel_stride
+                             : 0),
+          b_elements(packs_b ? (owns_panels ? own.columns : chunk_columns) * layout.steps(0) : 0),
+          packed_a(larger(64, (copies_a ? groups : 1) * a_elements * kPackedSize)),
+          packed_b(larger(64, (owns_panels ? groups : 1) * b_elements * kPackedSize)),
+          sums(buffers_sums ? p.m * chunk_columns * static_cast<std::int64_t>(sizeof(A)) : 64) {}
     [[nodiscard]] bool ok() const { return packed_a.ok() && packed_b.ok() && sums.ok(); }
 
   private:
+    // Pairs of bf16 must be adjacent; values, which are read one by one, only not far apart, and
+    // few rows' are not.
+    static bool reads_a_in_place(const Product<T, C>& p, bool few_rows) {
+        if (kPackedSize != static_cast<std::int64_t>(sizeof(T)) * kPerStep<T>) return false;
+        const bool near = few_rows && kPerStep<T> == 1 && p.a.row_stride == 1 &&
+                          p.a.column_stride <= kNearElements;
+        return near || p.a.column_stride == 1 || p.k <= 1;
+    }
     // As many columns (or rows), in units of `unit`, as pack into kPackedBytes.
-    static std::int64_t chunk(std::int64_t bytes_each, std::int64_t unit) {
-        return larger(1, kPackedBytes / (larger(1, bytes_each) * unit)) * unit;
+    static std::int64_t chunk(const PackedLayout<T>& layout, std::int64_t unit) {
+        const std::int64_t bytes = layout.steps(0) * kPackedSize;
+        return larger(1, kPackedBytes / (larger(1, bytes) * unit)) * unit;
     }
 };
 

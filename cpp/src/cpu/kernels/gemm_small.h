@@ -1,7 +1,7 @@
 // Products with few rows: decoding with a key-value cache, y = x @ W^T, and short batches.
 //
-// Such a product does little with each weight, so that packing b would take longer than what it
-// saves: b is streamed from where it lies. Two forms:
+// Such a product does little with each weight, so that even tasks that pack for themselves
+// (OwnPanels) would take longer: b is streamed from where it lies. Two forms:
 //   dots     b k-contiguous (W [n, k]): a few rows of W, in L1, against all rows of a in groups of
 //            equal size that fit the registers; vectors along k, one horizontal sum per result. The
 //            rows of W that are read together lie far apart: each is a stream of its own that runs
@@ -25,7 +25,7 @@ namespace tempra::cpu::TEMPRA_ISA {
 // sums pass through L1, in fp32 whatever the operands) by less.
 inline constexpr int kDotRows = 64;
 template <class T>
-inline constexpr int kScaledRows = __is_same(Packed<T>, Arithmetic<T>) ? 32 : 10;
+inline constexpr int kScaledRows = __is_same(Packed<T>, Arithmetic<T>) ? 24 : 5;
 inline constexpr std::int64_t kDotColumnStep = 16;
 inline constexpr std::int64_t kDotSums = 4096;       // rows x columns of a task
 inline constexpr std::int64_t kMostDotColumns = 64;  // of more than kStreamedRows rows
