@@ -119,68 +119,56 @@ TEST_F(ThreadPoolTest, EmptyLoopsAndOddGrains) {
     EXPECT_EQ(covered, huge);
 }
 
+// Loops of changing size one after the other, with thieves: what is left of one must not be taken
+// for part of the next.
 TEST_F(ThreadPoolTest, ManyChunksAreEachRunOnce) {
-    constexpr std::int64_t kCount = 100'003;
-    std::vector<std::atomic<int>> runs(kCount);
-    parallel_for(kCount, 1, [&](std::int64_t begin, std::int64_t) {
-        runs[static_cast<size_t>(begin)].fetch_add(1, std::memory_order_relaxed);
-    });
-    for (std::int64_t i = 0; i < kCount; ++i) ASSERT_EQ(runs[static_cast<size_t>(i)], 1) << i;
-}
-
-// The chunks of ten, in the order in which one thread after the other would run them.
-struct ChunkOrder {
-    platform::LoopJob job;
-    platform::ChunkParts parts;
-    std::vector<std::int64_t> order;
-    std::int64_t leaves_at = -1;  // before this chunk, another thread, of part 0, runs all it can
-
-    explicit ChunkOrder(int threads) {
-        parts.resize(threads);
-        job.body = [](void* context, std::int64_t begin, std::int64_t end) {
-            auto& self = *static_cast<ChunkOrder*>(context);
-            EXPECT_EQ(end, begin + 1);
-            if (begin == self.leaves_at) {
-                self.leaves_at = -1;
-                self.parts.run(self.job, 0);
-            }
-            self.order.push_back(begin);
+    std::vector<std::atomic<int>> runs(100'003);
+    for (int loop = 0; loop < 200; ++loop) {
+        const std::int64_t count = loop % 50 == 0 ? 100'003 : 5 + loop * 37 % 400;
+        for (std::int64_t i = 0; i < count; ++i) runs[static_cast<std::size_t>(i)] = 0;
+        const auto body = [&](std::int64_t begin, std::int64_t) {
+            runs[static_cast<std::size_t>(begin)].fetch_add(1, std::memory_order_relaxed);
+            if (begin == 0) std::this_thread::yield();  // others take the rest of this part
         };
-        job.context = this;
-        job.count = job.chunks = 10;
+        if (loop % 3 == 0) {
+            parallel_for_in_order(count, 1, body);
+        } else {
+            parallel_for(count, 1, body);
+        }
+        for (std::int64_t i = 0; i < count; ++i) {
+            ASSERT_EQ(runs[static_cast<std::size_t>(i)], 1) << "loop " << loop << " chunk " << i;
+        }
     }
-    std::vector<std::int64_t> run(int own) {
-        order.clear();
-        parts.begin(job);
-        parts.run(job, own);
-        return order;
-    }
-};
-
-TEST(ChunkPartsTest, AThreadsOwnPartComesFirst) {
-    ChunkOrder of_four(4);
-    EXPECT_EQ(of_four.run(2), (std::vector<std::int64_t>{5, 6, 7, 8, 9, 0, 1, 2, 3, 4}));
-    EXPECT_EQ(of_four.run(1), (std::vector<std::int64_t>{2, 3, 4, 5, 6, 7, 8, 9, 0, 1}));
-    EXPECT_EQ(of_four.run(0), (std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
-    EXPECT_EQ(of_four.run(4), of_four.run(0));
-    of_four.parts.resize(1);
-    EXPECT_EQ(of_four.run(3), (std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
-    // More threads than chunks: ten parts of one.
-    of_four.parts.resize(64);
-    EXPECT_EQ(of_four.run(63), (std::vector<std::int64_t>{3, 4, 5, 6, 7, 8, 9, 0, 1, 2}));
 }
 
-TEST(ChunkPartsTest, WhatAnotherThreadTookIsNotRunAgain) {
-    ChunkOrder of_two(2);
-    of_two.leaves_at = 6;  // its caller has taken 5 and 6
-    EXPECT_EQ(of_two.run(1), (std::vector<std::int64_t>{5, 0, 1, 2, 3, 4, 7, 8, 9, 6}));
-    EXPECT_EQ(of_two.run(1), (std::vector<std::int64_t>{5, 6, 7, 8, 9, 0, 1, 2, 3, 4}));
+// The chunks of 300 with which three threads begin: each waits in its first one for the others, so
+// that none can take what is left of another's part before that one has begun.
+template <class Loop>
+std::set<std::int64_t> first_chunks_of_three(const Loop& loop) {
+    std::atomic<int> arrived{0};
+    std::mutex mutex;
+    std::set<std::thread::id> threads;
+    std::set<std::int64_t> first_chunks;
+    loop(300, 1, [&](std::int64_t begin, std::int64_t) {
+        {
+            const std::lock_guard lock(mutex);
+            if (!threads.insert(std::this_thread::get_id()).second) return;
+            first_chunks.insert(begin);
+        }
+        ++arrived;
+        while (arrived < 3) std::this_thread::yield();
+    });
+    return first_chunks;
 }
 
-TEST(ChunkPartsTest, ManyChunksAreTakenSeveralAtATime) {
-    ChunkOrder of_two(2);
-    of_two.job.chunks_per_claim = 4;  // 0 to 3; 4 to 7, 8 and 9
-    EXPECT_EQ(of_two.run(1), (std::vector<std::int64_t>{4, 5, 6, 7, 8, 9, 0, 1, 2, 3}));
+TEST_F(ThreadPoolTest, EachThreadBeginsWithAPartOfItsOwn) {
+    const auto loop = [](auto... arguments) { parallel_for(arguments...); };
+    EXPECT_EQ(first_chunks_of_three(loop), (std::set<std::int64_t>{0, 100, 200}));
+}
+
+TEST_F(ThreadPoolTest, InOrderTheFirstChunksComeFirst) {
+    const auto loop = [](auto... arguments) { parallel_for_in_order(arguments...); };
+    EXPECT_EQ(first_chunks_of_three(loop), (std::set<std::int64_t>{0, 1, 2}));
 }
 
 // Without workers that take part, the chunk that waits for two others would wait for ever.
@@ -357,6 +345,25 @@ TEST_F(ThreadPoolTest, HostExecutorRunsTheLoops) {
     EXPECT_EQ(num_threads(), 3);
     EXPECT_EQ(parallel_sum(1000, 10), 499'500);
     EXPECT_EQ(tasks_seen, 10);
+}
+
+// Tasks of an executor begin with their own parts too, also when one thread runs them all.
+TEST_F(ThreadPoolTest, AnExecutorsTasksBeginWithTheirParts) {
+    Executor executor;
+    executor.concurrency = 3;
+    executor.run = [](void*, int tasks, void (*task)(void*, int), void* context) {
+        for (int i = tasks - 1; i >= 0; --i) task(context, i);
+    };
+    set_executor(executor);
+    std::vector<std::int64_t> order;
+    parallel_for(9, 1, [&](std::int64_t begin, std::int64_t) { order.push_back(begin); });
+    EXPECT_EQ(order, (std::vector<std::int64_t>{6, 7, 8, 0, 1, 2, 3, 4, 5}));
+    // More than there can be parts.
+    executor.concurrency = 5000;
+    set_executor(executor);
+    std::vector<int> runs(7000);
+    parallel_for(7000, 1, [&](std::int64_t begin, std::int64_t) { ++runs[begin]; });
+    EXPECT_EQ(runs, std::vector<int>(7000, 1));
 }
 
 // The default is read once per process, so each case runs this binary again.

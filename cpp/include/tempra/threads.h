@@ -27,6 +27,21 @@ void parallel_for(std::int64_t count, std::int64_t grain, const Body& body) {
         const_cast<void*>(static_cast<const void*>(&body)));
 }
 
+// The same, but chunks begin in their order, whichever thread takes them: for chunks of unequal
+// work, the longest first, of which a thread should not get all.
+void parallel_for_in_order(std::int64_t count, std::int64_t grain, RangeFunction body,
+                           void* context);
+
+template <class Body>
+void parallel_for_in_order(std::int64_t count, std::int64_t grain, const Body& body) {
+    parallel_for_in_order(
+        count, grain,
+        [](void* context, std::int64_t begin, std::int64_t end) {
+            (*static_cast<const Body*>(context))(begin, end);
+        },
+        const_cast<void*>(static_cast<const void*>(&body)));
+}
+
 // Threads that take part in a loop, the caller included. Default: TEMPRA_NUM_THREADS, else
 // OMP_NUM_THREADS, else the CPUs this process may run on (affinity and cgroup quota). Within the
 // body of a loop: 1.

@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include <algorithm>
 #include <chrono>
 #include <system_error>
 
@@ -60,56 +59,9 @@ bool spin_until(std::int64_t nanoseconds, const Condition& done) {
     return false;
 }
 
-void run_chunks(const LoopJob& job, std::int64_t first, std::int64_t last) {
-    for (std::int64_t chunk = first; chunk < last; ++chunk) {
-        const std::int64_t begin = chunk * job.grain;
-        const std::int64_t end = job.count - begin > job.grain ? begin + job.grain : job.count;
-        job.body(job.context, begin, end);
-    }
-}
-
 }  // namespace
 
 int worker_number() noexcept { return number_of_worker; }
-
-void ChunkParts::resize(int threads) {
-    if (std::ssize(parts_) != threads)
-        parts_ = std::vector<Part>(static_cast<std::size_t>(threads));
-}
-
-void ChunkParts::begin(const LoopJob& job) noexcept {
-    claims_ = (job.chunks - 1) / job.chunks_per_claim + 1;
-    used_ = std::min<std::int64_t>(std::ssize(parts_), claims_);
-    // Parts of another loop count as untouched, so that none needs to be reset here: their lines
-    // are in other threads' caches.
-    loop_ = (loop_ + 1) & 0xFFFF'FFFF;
-}
-
-std::int64_t ChunkParts::take(Part& part, std::int64_t count) const noexcept {
-    std::uint64_t before = part.taken.load(std::memory_order_relaxed);
-    while (true) {
-        const std::uint64_t taken =
-            before >> kNumberShift == loop_ ? before & 0xFFFF'FFFF : std::uint64_t{0};
-        if (static_cast<std::int64_t>(taken) >= count) return -1;
-        if (part.taken.compare_exchange_weak(before, loop_ << kNumberShift | (taken + 1),
-                                             std::memory_order_relaxed)) {
-            return static_cast<std::int64_t>(taken);
-        }
-    }
-}
-
-void ChunkParts::run(const LoopJob& job, int own) {
-    for (std::int64_t i = 0; i < used_; ++i) {
-        const std::int64_t number = (own + i) % used_;
-        const std::int64_t begin = number * claims_ / used_;
-        const std::int64_t count = (number + 1) * claims_ / used_ - begin;
-        Part& part = parts_[static_cast<std::size_t>(number)];
-        for (std::int64_t claim; (claim = take(part, count)) >= 0;) {
-            const std::int64_t first = (begin + claim) * job.chunks_per_claim;
-            run_chunks(job, first, std::min(first + job.chunks_per_claim, job.chunks));
-        }
-    }
-}
 
 void ThreadPool::acquire() noexcept {
     while (!try_acquire()) std::this_thread::yield();
@@ -188,9 +140,9 @@ void ThreadPool::worker_main(int number, std::uint32_t loop) {
 void ThreadPool::resize(int threads, bool spin) {
     spin_nanoseconds_.store(spin ? kSpinNanoseconds : 0, std::memory_order_relaxed);
     if (threads == requested_threads_) return;
+    parts_.resize(threads);  // may throw: nothing has changed then
     stop_workers();
     requested_threads_ = threads;
-    parts_.resize(threads);
     // Workers take no signals: handlers (Python's among them) expect the host's own threads.
     sigset_t all, before;
     sigfillset(&all);

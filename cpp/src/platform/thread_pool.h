@@ -13,48 +13,12 @@
 #include <thread>
 #include <vector>
 
-#include "tempra/threads.h"
+#include "platform/chunk_parts.h"
 
 namespace tempra::platform {
 
-struct LoopJob {
-    RangeFunction body = nullptr;
-    void* context = nullptr;
-    std::int64_t count = 0;
-    std::int64_t grain = 1;
-    std::int64_t chunks = 0;
-    std::int64_t chunks_per_claim = 1;  // more than one only where there are very many
-};
-
 // Of a pool's worker 1, 2, ...; of any other thread 0.
 [[nodiscard]] int worker_number() noexcept;
-
-// The chunks of one loop at a time, in as many parts of neighbouring chunks as there are threads. A
-// thread takes those of its own part first, then what is left of others'. So the same rows of one
-// kernel after the other are mostly worked on by the same thread, whose caches have them, and
-// threads fetch no common counter from each other's caches.
-class ChunkParts {
-  public:
-    // Between loops; `threads` at least 1.
-    void resize(int threads);
-    // Between loops: the next job's chunks are all there to be taken.
-    void begin(const LoopJob& job) noexcept;
-    // Runs chunk after chunk until none is left, those of part `own` (modulo the parts) first.
-    void run(const LoopJob& job, int own);
-
-  private:
-    struct alignas(64) Part {
-        std::atomic<std::uint64_t> taken{0};  // the loop's number and how many claims were taken
-    };
-    static constexpr int kNumberShift = 32;
-
-    // The claim of this loop that the caller is to run, of `count` in a part; or -1.
-    std::int64_t take(Part& part, std::int64_t count) const noexcept;
-
-    std::vector<Part> parts_ = std::vector<Part>(1);
-    std::int64_t used_ = 1, claims_ = 0;
-    std::uint64_t loop_ = 0;  // 32 bits of it
-};
 
 class ThreadPool {
   public:

@@ -5,6 +5,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <cstdlib>
@@ -127,13 +128,11 @@ struct ExecutorLoop {
 };
 
 void run_on_executor(const Executor& executor, const LoopJob& job) {
-    const std::int64_t tasks =
-        job.chunks < executor.concurrency ? job.chunks : executor.concurrency;
-    ExecutorLoop loop{&job, {}};
-    loop.parts.resize(static_cast<int>(tasks));
+    const int tasks = static_cast<int>(std::min<std::int64_t>(job.chunks, executor.concurrency));
+    ExecutorLoop loop{&job, platform::ChunkParts(std::min(tasks, kMaxThreads))};
     loop.parts.begin(job);
     executor.run(
-        executor.state, static_cast<int>(tasks),
+        executor.state, tasks,
         [](void* context, int task) {
             const InsideLoop guard;
             auto& shared = *static_cast<ExecutorLoop*>(context);
@@ -142,12 +141,28 @@ void run_on_executor(const Executor& executor, const LoopJob& job) {
         &loop);
 }
 
-}  // namespace
+// The pool, for the length of a loop; null while another thread's loop has it.
+class OwnedPool {
+  public:
+    OwnedPool() : pool_(&platform::process_pool()) {
+        if (!pool_->try_acquire()) pool_ = nullptr;
+    }
+    ~OwnedPool() {
+        if (pool_ != nullptr) pool_->release();
+    }
+    OwnedPool(const OwnedPool&) = delete;
+    OwnedPool& operator=(const OwnedPool&) = delete;
+    [[nodiscard]] ThreadPool* get() const { return pool_; }
 
-void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, void* context) {
+  private:
+    ThreadPool* pool_;
+};
+
+void run_loop(std::int64_t count, std::int64_t grain, RangeFunction body, void* context,
+              bool in_order) {
     if (count <= 0) return;
     if (grain < 1) grain = 1;
-    LoopJob job{body, context, count, grain, (count - 1) / grain + 1, 1};
+    LoopJob job{body, context, count, grain, (count - 1) / grain + 1, 1, in_order};
     if (job.chunks == 1 || runs_a_loop()) return run_inline(job);
 
     const InstalledExecutor* installed = installed_executor.load(std::memory_order_acquire);
@@ -156,17 +171,26 @@ void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, vo
     const int threads = executor != nullptr ? executor->concurrency : pool_threads();
     if (threads == 1) return run_inline(job);
     // Single chunks balance best; claiming several only pays where there are thousands.
-    job.chunks_per_claim = job.chunks / (std::int64_t{64} * threads);
-    if (job.chunks_per_claim < 1) job.chunks_per_claim = 1;
+    job.chunks_per_claim = std::max<std::int64_t>(1, job.chunks / (std::int64_t{64} * threads));
     if (executor != nullptr) return run_on_executor(*executor, job);
 
-    ThreadPool& pool = platform::process_pool();
-    // Another thread's loop has the workers; sharing them would only slow both.
-    if (!pool.try_acquire()) return run_inline(job);
+    const OwnedPool pool;
+    // Sharing another loop's workers would only slow both.
+    if (pool.get() == nullptr) return run_inline(job);
     const InsideLoop guard;
-    pool.resize(threads, threads <= usable_cpus());
-    pool.run(job);
-    pool.release();
+    pool.get()->resize(threads, threads <= usable_cpus());
+    pool.get()->run(job);
+}
+
+}  // namespace
+
+void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body, void* context) {
+    run_loop(count, grain, body, context, false);
+}
+
+void parallel_for_in_order(std::int64_t count, std::int64_t grain, RangeFunction body,
+                           void* context) {
+    run_loop(count, grain, body, context, true);
 }
 
 int num_threads() {
