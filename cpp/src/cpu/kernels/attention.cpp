@@ -322,9 +322,8 @@ KernelStatus attention_forward(const AttentionArguments& a) {
     const std::int64_t chunks = ceil_divide(problem.max_queries, rows);
     const std::int64_t tasks = chunks * units;
     int out_of_memory = 0;
-    parallel_for(tasks, attention_task_grain(tasks), [&](std::int64_t begin, std::int64_t end) {
+    const auto run = [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
-            // Late chunks first: under a causal mask they see the most keys.
             const std::int64_t chunk = chunks - 1 - task / units, unit = task % units;
             RowPrefetch prefetch;
             if (task + 1 < end) {
@@ -337,7 +336,9 @@ KernelStatus attention_forward(const AttentionArguments& a) {
                 __atomic_store_n(&out_of_memory, 1, __ATOMIC_RELAXED);
             }
         }
-    });
+    };
+    // Late chunks first: under a causal mask they see the most keys.
+    for_attention_tasks(chunks, tasks, run);
     return out_of_memory != 0 ? kKernelOutOfMemory : kKernelOk;
 }
 

@@ -170,18 +170,19 @@ KernelStatus backward(const AttentionBackwardArguments& a) {
     plan.partials = scratch.as<Real>();
     int out_of_memory = 0;
     const std::int64_t tasks = plan.chunks * plan.units;
-    parallel_for(tasks, attention_task_grain(tasks), [&](std::int64_t begin, std::int64_t end) {
+    const auto run = [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t task = begin; task < end; ++task) {
             RowPrefetch prefetch;
             if (task + 1 < end) plan.prefetch((task + 1) % plan.units, prefetch);
-            // Early chunks first: under a causal mask most queries see them.
             const std::int64_t unit = task % plan.units;
             if (!plan.run(task / plan.units, unit / problem.kv_heads, unit % problem.kv_heads,
                           prefetch)) {
                 __atomic_store_n(&out_of_memory, 1, __ATOMIC_RELAXED);
             }
         }
-    });
+    };
+    // Early chunks first: under a causal mask most queries see them.
+    for_attention_tasks(plan.chunks, tasks, run);
     if (out_of_memory != 0) return kKernelOutOfMemory;
     if (plan.chunks == 1) return kKernelOk;
     parallel_for(problem.sequences * problem.heads, 1, [&](std::int64_t begin, std::int64_t end) {

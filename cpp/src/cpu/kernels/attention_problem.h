@@ -6,6 +6,7 @@
 
 #include "dispatch/kernel_table.h"
 #include "simd/vec.h"
+#include "tempra/threads.h"
 
 namespace tempra::cpu::TEMPRA_ISA {
 
@@ -191,9 +192,16 @@ class RowPrefetch {
     std::int64_t row_ = 0;
 };
 
-// Several tasks in a row on one thread, so that each can prefetch for the next.
-inline std::int64_t attention_task_grain(std::int64_t tasks) {
-    return max_of(1, min_of(8, tasks / 64));
+// Runs the tasks, several in a row on one thread so that each can prefetch for the next. `chunks`
+// of a sequence are of unequal work, and then the order counts; else the rows that a thread has.
+template <class Body>
+void for_attention_tasks(std::int64_t chunks, std::int64_t tasks, const Body& body) {
+    const std::int64_t grain = max_of(1, min_of(8, tasks / 64));
+    if (chunks > 1) {
+        parallel_for_in_order(tasks, grain, body);
+    } else {
+        parallel_for(tasks, grain, body);
+    }
 }
 
 KernelStatus attention(const KernelContext& context, const AttentionArguments& arguments);
