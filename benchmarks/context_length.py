@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness import append_rows, print_table
+from harness import add_dtypes_argument, append_rows, print_table
 from tempra.benchmark.machine import identity
 from tempra.benchmark.reference_configs import REFERENCE_CONFIGS, TrainingCase
 from tempra.benchmark.training_benchmark import Peers, measure_case
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--config", choices=list(REFERENCE_CONFIGS), default="ref-mid")
     parser.add_argument("--blocks", nargs="+", type=int, default=[512, 1024, 2048, 4096])
     parser.add_argument("--tokens", type=int, default=4096, help="of a step, whatever the block")
-    parser.add_argument("--dtypes", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"])
+    add_dtypes_argument(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10.0, help="per case, all libraries")
     parser.add_argument("--torch", action="store_true", help="beside PyTorch, eager and compiled")

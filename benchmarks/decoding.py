@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import append_rows, interleave, print_table
+from harness import add_dtypes_argument, append_rows, interleave, print_table
 from tempra import _core
 from tempra.benchmark.machine import identity
 from tempra.benchmark.samples import spread
@@ -144,7 +144,7 @@ def decoding(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=["small"])
-    parser.add_argument("--dtypes", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
+    add_dtypes_argument(parser)
     parser.add_argument("--contexts", nargs="+", type=int, default=[0])
     parser.add_argument("--rows", nargs="+", type=int, default=[1])
     parser.add_argument("--vocabulary", type=int, default=8192)

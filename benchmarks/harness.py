@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -73,6 +74,12 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
     return str(value)
+
+
+def add_dtypes_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtypes``, those that are measured: both unless told."""
+    both = ["f32", "bf16"]
+    parser.add_argument("--dtypes", nargs="+", choices=both, default=both)
 
 
 def append_rows(path: Path | None, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import append_rows, interleave, print_table
+from harness import add_dtypes_argument, append_rows, interleave, print_table
 from tempra import _core
 from tempra.benchmark.machine import identity
 from tempra.benchmark.matrix_peak import measured_peak
@@ -163,7 +163,7 @@ FAMILIES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
-    parser.add_argument("--dtypes", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
+    add_dtypes_argument(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0, help="per case")
     parser.add_argument("--output", type=Path, default=None, help="JSON lines are appended here")

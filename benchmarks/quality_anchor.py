@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness import append_rows, print_table
+from harness import add_dtypes_argument, append_rows, print_table
 from tempra.benchmark.machine import identity
 from tempra.benchmark.reference_configs import REFERENCE_CONFIGS
 
@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--text", type=Path, required=True, help="Tiny Shakespeare, one file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--dtypes", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"])
+    add_dtypes_argument(parser)
     parser.add_argument("--no-peer", action="store_true", help="leave PyTorch out")
     parser.add_argument("--peer-seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=None, help="JSON lines are appended here")

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import append_rows, print_table
+from harness import add_dtypes_argument, append_rows, print_table
 from scaling_charts import draw
 from tempra.benchmark.machine import identity
 from tempra.benchmark.matrix_peak import measured_peaks
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="+", choices=[*MEASUREMENTS, "draw"])
     parser.add_argument("--configs", nargs="+", default=["ref-nano", "ref-mid"])
-    parser.add_argument("--dtypes", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
+    add_dtypes_argument(parser)
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= len(os.sched_getaffinity(0))]
     parser.add_argument("--threads", type=int, nargs="+", default=counts)
     lengths = [64, 128, 256, 512, 1024, 2048, 4096]

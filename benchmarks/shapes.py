@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import append_rows, print_table
+from harness import add_dtypes_argument, append_rows, print_table
 from tempra import _core
 from tempra.benchmark.machine import identity
 from tempra.benchmark.tempra_trainer import TempraTrainer
@@ -239,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--level", choices=["steps", "kernels", "both"], default="both")
     parser.add_argument("--series", nargs="+", default=[""], help="those that contain one of these")
-    parser.add_argument("--dtypes", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
+    add_dtypes_argument(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0, help="per series")
     parser.add_argument("--output", type=Path, default=None, help="JSON lines are appended here")

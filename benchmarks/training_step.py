@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness import append_rows, print_table
+from harness import add_dtypes_argument, append_rows, print_table
 from tempra import _core
 from tempra.benchmark.isa_environment import isa_environment
 from tempra.benchmark.machine import identity
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument(
         "--configs", nargs="+", choices=list(configs), default=list(REFERENCE_CONFIGS)
     )
-    parser.add_argument("--dtypes", nargs="+", choices=("f32", "bf16"), default=["f32", "bf16"])
+    add_dtypes_argument(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="per case, all libraries")
     parser.add_argument("--isa", choices=_core.supported_isas(), help="for all libraries")

@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from harness import append_rows, print_table
+from harness import add_dtypes_argument, append_rows, print_table
 from quality_anchor import our_config
 from tempra.benchmark.machine import identity
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="Tiny Shakespeare, one file")
     libraries = ["tempra", "torch-eager", "torch-compile"]
     parser.add_argument("--libraries", nargs="+", choices=libraries, default=libraries)
-    parser.add_argument("--dtypes", nargs="+", choices=["f32", "bf16"], default=["f32", "bf16"])
+    add_dtypes_argument(parser)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, the best counts")
     parser.add_argument("--threads", type=int, default=2)
