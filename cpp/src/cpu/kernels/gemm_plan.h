@@ -22,7 +22,7 @@ inline constexpr std::int64_t kPackedBytes = std::int64_t{6}
 // narrower where threads would get unequal numbers; bytes that a task packs at a time; elements
 // between the values of a that are read in place; elements of all threads' copies of a, or of one.
 inline constexpr std::int64_t kOwnRows = 256;
-inline constexpr std::int64_t kOwnRowsPerTask = 8;
+inline constexpr std::int64_t kOwnRowsPerTask = 2;
 inline constexpr std::int64_t kOwnTasks = 16;
 inline constexpr std::int64_t kOwnPanelBytes = 192 << 10;
 inline constexpr std::int64_t kNearElements = 256;
