@@ -47,7 +47,7 @@ TEST_P(GemmOn, EveryRowAndColumnCountOfATile) {
 // Every number of rows that is multiplied without packing, and the first ones beyond, with column
 // counts that end inside a tile and inside a task.
 TEST_P(GemmOn, FewRows) {
-    for (std::int64_t m = 1; m <= 51; ++m) {
+    for (std::int64_t m = 1; m <= 66; ++m) {
         for (const std::int64_t n : {3, 64, 133, 1030}) {
             for (const unsigned flags : {0U, unsigned{kTransposeB}, unsigned{kTransposeA}}) {
                 for (const Types types : all_types()) check(table(), {m, n, 37, flags}, types);
@@ -180,6 +180,8 @@ TEST_P(GemmOn, ThreadCountDoesNotChangeBits) {
                           {450, 130, 40},
                           {70, 130, 300, kTransposeA},
                           {90, 200, 7000, kTransposeA},
+                          {30, 40, 7000, kTransposeA},
+                          {70, 226, 60, kBiasF32 | kAccumulate},
                           {130, 700, 2500, kTransposeA | kAccumulate},
                           {4, 900, 300, kTransposeB},
                           {4, 900, 300},
@@ -187,7 +189,7 @@ TEST_P(GemmOn, ThreadCountDoesNotChangeBits) {
     for (const Case& t : cases) {
         for (const Types types : all_types()) {
             std::string first;
-            for (int threads = 1; threads <= 3; ++threads) {
+            for (const int threads : {1, 2, 3, 16, 64}) {
                 set_num_threads(threads);
                 ProductSetup s;
                 make(s, table(), t, types, 11);
@@ -203,10 +205,12 @@ TEST_P(GemmOn, ThreadCountDoesNotChangeBits) {
     set_num_threads(before);
 }
 
-// Few rows are cut in another way than many, and large operands are packed in several chunks; what
-// a row's sums are does not depend on it.
+// Few rows are cut in another way than many, and large operands are packed in several chunks of
+// columns, here in both ways in fp32; what a row's sums are does not depend on it.
 TEST_P(GemmOn, OtherRowsDoNotChangeBits) {
-    const std::int64_t sizes[][3] = {{300, 1050, 1537}, {300, 95, 4500}, {300, 1000, 30}};
+    const int before = num_threads();
+    set_num_threads(2);
+    const std::int64_t sizes[][3] = {{260, 1050, 3072}, {300, 95, 4500}, {300, 1000, 31}};
     for (const auto& size : sizes) {
         for (const unsigned flags : {0U, unsigned{kTransposeA}}) {
             for (const Types types : all_types()) {
@@ -223,6 +227,7 @@ TEST_P(GemmOn, OtherRowsDoNotChangeBits) {
             }
         }
     }
+    set_num_threads(before);
 }
 
 TEST_P(GemmOn, NanAndInfinityPropagate) {

@@ -108,7 +108,7 @@ struct PhiloxKey {
 // bias [n]: T or f32. residual [m, n]: dtype of c. pre_activation [m, n] (written, dtype of c): the
 // value the activation is taken of, present or not. activation_input [m, n] (read): when present
 // the result is (a @ b) * activation'(activation_input), the backward epilogue; bias is then
-// absent.
+// absent. c overlaps neither a nor b.
 struct GemmArguments {
     TensorView a, b, c;
     TensorView bias, residual, pre_activation, activation_input;

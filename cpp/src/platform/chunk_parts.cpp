@@ -6,8 +6,8 @@ namespace tempra::platform {
 
 namespace {
 
-// Part::taken: loop number (32 bits) | claims taken (32 bits). There are at most 64 claims a thread
-// and a remainder (threads.cpp), far under 2^32.
+// Part::taken: loop number (32 bits) | claims taken (32 bits). There are fewer than 128 claims a
+// thread (threads.cpp), far under 2^32.
 constexpr int kNumberShift = 32;
 constexpr std::uint64_t kTakenMask = (std::uint64_t{1} << kNumberShift) - 1;
 

@@ -16,7 +16,7 @@ struct LoopJob {
     std::int64_t grain = 1;
     std::int64_t chunks = 0;
     std::int64_t chunks_per_claim = 1;  // more than one only where there are very many
-    bool in_order = false;              // chunks begin in their order, whichever thread takes them
+    bool in_order = false;              // claims begin in their order, whichever thread takes them
 };
 
 // The chunks of one loop at a time, in as many parts of neighbouring chunks as there are threads

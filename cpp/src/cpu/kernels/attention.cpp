@@ -338,7 +338,7 @@ KernelStatus attention_forward(const AttentionArguments& a) {
         }
     };
     // Late chunks first: under a causal mask they see the most keys.
-    for_attention_tasks(chunks, tasks, run);
+    for_attention_tasks(chunks > 1 && problem.causal, tasks, run);
     return out_of_memory != 0 ? kKernelOutOfMemory : kKernelOk;
 }
 

@@ -182,7 +182,7 @@ KernelStatus backward(const AttentionBackwardArguments& a) {
         }
     };
     // Early chunks first: under a causal mask most queries see them.
-    for_attention_tasks(plan.chunks, tasks, run);
+    for_attention_tasks(plan.chunks > 1 && problem.causal, tasks, run);
     if (out_of_memory != 0) return kKernelOutOfMemory;
     if (plan.chunks == 1) return kKernelOk;
     parallel_for(problem.sequences * problem.heads, 1, [&](std::int64_t begin, std::int64_t end) {

@@ -192,12 +192,13 @@ class RowPrefetch {
     std::int64_t row_ = 0;
 };
 
-// Runs the tasks, several in a row on one thread so that each can prefetch for the next. `chunks`
-// of a sequence are of unequal work, and then the order counts; else the rows that a thread has.
+// Runs the tasks, several in a row on one thread so that each can prefetch for the next. Under a
+// causal mask chunks of a sequence are of unequal work, and the longest should be begun first.
+// Otherwise a thread had better get the rows that it has in other kernels.
 template <class Body>
-void for_attention_tasks(std::int64_t chunks, std::int64_t tasks, const Body& body) {
+void for_attention_tasks(bool unequal, std::int64_t tasks, const Body& body) {
     const std::int64_t grain = max_of(1, min_of(8, tasks / 64));
-    if (chunks > 1) {
+    if (unequal) {
         parallel_for_in_order(tasks, grain, body);
     } else {
         parallel_for(tasks, grain, body);

@@ -12,13 +12,13 @@
 // Sums over several k blocks pass through c itself (f32) or an f32 buffer, so there is one
 // rounding.
 //
-// Up to kOwnRows rows, tasks are of columns alone and each packs its own part of b: OwnPanels.
-// Products of still fewer rows take another way: gemm_small.h.
+// Up to kOwnRows rows, where there are columns for all threads, tasks are of columns alone and each
+// packs its own part of b: OwnPanels. Products of still fewer rows take another way: gemm_small.h.
 //
-// Bytes: b is read once and its packed copy once per task row; a once per kTaskColumns; c once,
-// plus a read and a write per further k block. Edges: panels are zero-padded, tiles shrink.
-// Determinism: blocks of k follow from the shapes alone; each element of c belongs to one task and
-// its sum runs in order of k.
+// Bytes: b is read once and its packed copy once per task row; a once per kTaskColumns or, with
+// OwnPanels, per panel; c once, plus a read and a write per further k block. Edges: panels are
+// zero-padded, tiles shrink. Determinism: blocks of k follow from the shapes alone; each element of
+// c belongs to one task and its sum runs in order of k.
 #include "kernels/gemm.h"
 
 #include "kernels/gemm_phase.h"

@@ -32,10 +32,11 @@ struct Epilogue {
     const float* activation_table = nullptr;  // of the activation, indexed by bf16 numbers
     bool accumulate = false;
 
-    // True when c = sums + bias or c += sums + bias.
+    // True when c = sums + bias or c += sums.
     [[nodiscard]] bool at_most_bias() const {
         return residual == nullptr && pre_activation == nullptr && activation_input == nullptr &&
                activation == Activation::none &&
+               (!accumulate || (bias == nullptr && bias_f32 == nullptr)) &&
                (__is_same(T, double) ? bias_f32 == nullptr : true);
     }
     // True when c = sums or c += sums.

@@ -206,8 +206,9 @@ void run_own_tasks(Phase<T, C> phase, const PackedLayout<T>& layout, std::int64_
     if (workspace.copies_a) pack_a<T, C>(phase, workspace, row, rows, group, true);
     Packed<T>* panels = workspace.packed_b.template as<Packed<T>>() + group * workspace.b_elements;
     phase.panels = panels;
-    const std::int64_t end = (group + 1) * own.tasks / workspace.groups;
-    for (std::int64_t task = group * own.tasks / workspace.groups; task < end; ++task) {
+    const std::int64_t tasks = ceil_divide(phase.columns, own.columns);  // the last chunk has fewer
+    const std::int64_t end = (group + 1) * tasks / workspace.groups;
+    for (std::int64_t task = group * tasks / workspace.groups; task < end; ++task) {
         phase.panel_column = task * own.columns;
         const std::int64_t columns = smaller(own.columns, phase.columns - phase.panel_column);
         pack_operand(layout, *phase.product, block, phase.column + phase.panel_column, columns,

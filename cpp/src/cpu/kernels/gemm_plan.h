@@ -1,6 +1,6 @@
 // How a matrix product is cut: blocks of k, chunks of columns and rows, the task grid, the working
-// memory. What a sum is made of follows from shapes, strides and types, never from the number of
-// threads; which task packs a panel may.
+// memory. The order in which a sum is formed follows from shapes, strides and types, never from the
+// number of threads; how columns are cut, and so which task packs a panel and how wide it is, may.
 #pragma once
 
 #include "kernels/gemm_epilogue.h"
@@ -18,16 +18,14 @@ inline constexpr std::int64_t kBlockBytes = 6144;  // of k, per column
 inline constexpr std::int64_t kPackedBytes = std::int64_t{6}
                                              << 20;  // packed operand held at a time
 
-// OwnPanels: up to how many rows of c, how many for each task; tasks below which panels are
-// narrower where threads would get unequal numbers; bytes that a task packs at a time; elements
-// between the values of a that are read in place; elements of all threads' copies of a, or of one.
-inline constexpr std::int64_t kOwnRows = 256;
-inline constexpr std::int64_t kOwnRowsPerTask = 2;
-inline constexpr std::int64_t kOwnTasks = 16;
-inline constexpr std::int64_t kOwnPanelBytes = 192 << 10;
-inline constexpr std::int64_t kNearElements = 256;
-inline constexpr std::int64_t kCopiedElements = 512 * 1024;
-inline constexpr std::int64_t kCopyElements = 16 * 1024;
+// OwnPanels.
+inline constexpr std::int64_t kOwnRows = 256;   // up to as many rows of c
+inline constexpr std::int64_t kOwnGroups = 16;  // of tasks, or as many as threads
+inline constexpr std::int64_t kOwnPanelsTogether = 4;
+inline constexpr std::int64_t kOwnPanelBytes = 192 << 10;  // of panels packed together
+inline constexpr std::int64_t kNearElements = 256;  // between values of a that are read in place
+inline constexpr std::int64_t kOneCopyElements = 16 * 1024;     // of a: as many are packed by one
+inline constexpr std::int64_t kAllCopiesElements = 512 * 1024;  // thread, with and without copies
 
 inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
@@ -119,31 +117,48 @@ struct TaskGrid {
 // How b is cut where c has few rows: each task packs the columns that it multiplies, since no other
 // task needs them. A packed panel then stays in its thread's cache, whereas panels that all threads
 // pack together are read from each other's caches, which costs more than so few rows' arithmetic.
+// Tasks are so wide that no thread gets many more columns than another; several panels together are
+// read faster, and panels one vector narrower are multiplied slower.
 struct OwnPanels {
-    std::int64_t columns;  // of one task, packed together
+    std::int64_t columns;  // of one task: one narrower panel, or whole ones
     std::int64_t tasks;
 
+    // Of `wanted` columns in blocks of `steps`.
     template <class T>
-    OwnPanels(const PackedLayout<T>& layout, std::int64_t threads) {
+    static OwnPanels of(std::int64_t wanted, std::int64_t steps, std::int64_t threads) {
         constexpr std::int64_t kPanel = PackedLayout<T>::kPanel;
-        const std::int64_t panels = ceil_divide(layout.n, kPanel);
-        const std::int64_t bytes =
-            kPanel * layout.steps(0) * static_cast<std::int64_t>(sizeof(Packed<T>));
-        const std::int64_t together =
-            larger(1, smaller(kOwnPanelBytes / larger(1, bytes), panels / kOwnTasks));
-        const bool uneven = panels < kOwnTasks && panels % threads != 0;
-        columns = uneven ? kPanel - kLanes<Arithmetic<T>> : together * kPanel;
-        tasks = ceil_divide(layout.n, columns);
+        const auto cut = [&](std::int64_t columns) {
+            return OwnPanels{columns, ceil_divide(wanted, columns)};
+        };
+        // Columns of the thread with the most.
+        const auto longest = [&](const OwnPanels& own) {
+            return smaller(wanted, ceil_divide(own.tasks, threads) * own.columns);
+        };
+        const std::int64_t bytes = kPanel * steps * static_cast<std::int64_t>(sizeof(Packed<T>));
+        OwnPanels best = cut(kPanel);
+        for (std::int64_t together = 2;
+             together <= kOwnPanelsTogether && together * bytes <= kOwnPanelBytes; ++together) {
+            const OwnPanels wider = cut(together * kPanel);
+            if (wider.tasks >= larger(kOwnGroups, threads) && longest(wider) <= longest(best)) {
+                best = wider;
+            }
+        }
+        const OwnPanels narrow = cut(kPanel - kLanes<Arithmetic<T>>);
+        return 10 * longest(narrow) < 9 * longest(best) ? narrow : best;
     }
-    // With many rows and few columns, only a grid of both makes enough tasks for many threads.
     [[nodiscard]] bool suit(std::int64_t rows, std::int64_t threads) const {
-        return rows <= kOwnRows && (tasks >= threads || rows <= kOwnRowsPerTask * tasks);
+        return rows <= kOwnRows && tasks >= threads;
+    }
+    // Neighbouring tasks, which use one place for their panels one after the other.
+    [[nodiscard]] std::int64_t groups(std::int64_t threads) const {
+        if (threads == 1) return 1;
+        return smaller(tasks, threads * larger(2, ceil_divide(kOwnGroups, threads)));
     }
 };
 
 // Whether each thread had better pack all of a for itself than read what others packed.
 inline bool copies_suit(std::int64_t rows, std::int64_t k, std::int64_t threads) {
-    return rows * k <= kCopyElements || rows * k * threads <= kCopiedElements;
+    return rows * k <= kOneCopyElements || rows * k * threads <= kAllCopiesElements;
 }
 
 template <class T, class C>
@@ -167,16 +182,19 @@ struct Workspace {
 
     Workspace(const Product<T, C>& p, const PackedLayout<T>& layout, std::int64_t threads)
         : packs_b(p.packed_b == nullptr),
-          own(layout, threads),
+          // Sums that pass through memory between blocks of k should stay in cache.
+          own(OwnPanels::of<T>(layout.blocks == 1 ? p.n : smaller(p.n, chunk(layout, kPanel)),
+                               layout.steps(0), threads)),
           owns_panels(packs_b && own.suit(p.m, threads)),
           packs_a(!reads_a_in_place(p, owns_panels)),
           copies_a(owns_panels && packs_a && copies_suit(p.m, p.k, threads)),
           // Accumulation must not pass through an activation: such sums stay out of c.
           buffers_sums(layout.blocks > 1 &&
                        !(kSumsFitInC<T, C> && (!p.epilogue.accumulate || p.epilogue.plain()))),
-          groups(smaller(own.tasks, copies_a ? threads : larger(kOwnTasks, 2 * threads))),
-          chunk_columns(owns_panels ? p.n
-                                    : smaller(PackedLayout<T>::padded(p.n), chunk(layout, kPanel))),
+          groups(copies_a ? threads : own.groups(threads)),
+          chunk_columns(owns_panels && layout.blocks == 1
+                            ? p.n
+                            : smaller(PackedLayout<T>::padded(p.n), chunk(layout, kPanel))),
           chunk_rows(packs_a ? chunk(layout, kBlockRows) : p.m),
           a_panel_stride(layout.steps(0) * kTileRows + 64 / kPackedSize),
           a_elements(packs_a ? ceil_divide(smaller(chunk_rows, p.m), kTileRows) * a_panel_stride
@@ -188,11 +206,11 @@ struct Workspace {
     [[nodiscard]] bool ok() const { return packed_a.ok() && packed_b.ok() && sums.ok(); }
 
   private:
-    // Pairs of bf16 must be adjacent; values, which are read one by one, only not far apart, and
-    // few rows' are not.
-    static bool reads_a_in_place(const Product<T, C>& p, bool few_rows) {
+    // Pairs of bf16 must be adjacent. Values are read one by one and may lie apart, though not so
+    // far that each pass over a long column takes a page of the cache for a line.
+    static bool reads_a_in_place(const Product<T, C>& p, bool owns_panels) {
         if (kPackedSize != static_cast<std::int64_t>(sizeof(T)) * kPerStep<T>) return false;
-        const bool near = few_rows && kPerStep<T> == 1 && p.a.row_stride == 1 &&
+        const bool near = owns_panels && kPerStep<T> == 1 && p.a.row_stride == 1 &&
                           p.a.column_stride <= kNearElements;
         return near || p.a.column_stride == 1 || p.k <= 1;
     }
