@@ -27,8 +27,8 @@ void parallel_for(std::int64_t count, std::int64_t grain, const Body& body) {
         const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-// The same, but chunks begin in their order, whichever thread takes them: for chunks of unequal
-// work, the longest first, of which a thread should not get all.
+// The same, but chunks (runs of them where a thread has 128 or more) begin in their order: for
+// chunks of unequal work, the longest first, of which one thread should not get all.
 void parallel_for_in_order(std::int64_t count, std::int64_t grain, RangeFunction body,
                            void* context);
 

@@ -7,7 +7,6 @@
 
 namespace tempra::cpu::TEMPRA_ISA {
 
-inline constexpr std::int64_t kSerialPackElements = 16 * 1024;
 inline constexpr std::int64_t kPackTaskElements = 16 * 1024;
 
 template <class Body>

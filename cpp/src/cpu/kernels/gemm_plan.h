@@ -24,8 +24,9 @@ inline constexpr std::int64_t kOwnGroups = 16;  // of tasks, or as many as threa
 inline constexpr std::int64_t kOwnPanelsTogether = 4;
 inline constexpr std::int64_t kOwnPanelBytes = 192 << 10;  // of panels packed together
 inline constexpr std::int64_t kNearElements = 256;  // between values of a that are read in place
-inline constexpr std::int64_t kOneCopyElements = 16 * 1024;     // of a: as many are packed by one
-inline constexpr std::int64_t kAllCopiesElements = 512 * 1024;  // thread, with and without copies
+inline constexpr std::int64_t kCopiedElements = 512 * 1024;  // of all threads' copies of a
+
+inline constexpr std::int64_t kSerialPackElements = 16 * 1024;  // up to as many one thread packs
 
 inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_divide(a, b) * b; }
@@ -96,7 +97,7 @@ struct TaskGrid {
                                            smaller(panels, ceil_divide(kFewTasks, row_blocks)));
         column_block = ceil_divide(panels, wanted) * panel;
         column_blocks = ceil_divide(columns, column_block);
-        // Of few rows, packing B is what costs: a thread then has the columns that it packed.
+        // Of fewer rows, packing B is what costs: a thread then has the columns that it packed.
         groups = rows < columns ? 1 : smaller(row_blocks, kRowGroups);
     }
 
@@ -158,7 +159,7 @@ struct OwnPanels {
 
 // Whether each thread had better pack all of a for itself than read what others packed.
 inline bool copies_suit(std::int64_t rows, std::int64_t k, std::int64_t threads) {
-    return rows * k <= kOneCopyElements || rows * k * threads <= kAllCopiesElements;
+    return rows * k <= kSerialPackElements || rows * k * threads <= kCopiedElements;
 }
 
 template <class T, class C>
